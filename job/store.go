@@ -1,0 +1,225 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+// DB is what a store package offers to a Manager; memory, sqlite and postgres stores are one.
+type DB interface {
+	store.Runner
+	Jobs() Store
+	Leases() lease.Store
+	Notifier() store.Notifier
+}
+
+// Topics of hints. A store hints QueueTopic for whatever one of its methods made claimable; the Manager hints the others.
+func QueueTopic(queue string) string    { return "queue/" + queue }                            // a job of the queue may be claimable
+func JobTopic(id string) string         { return "job/" + id }                                 // the job changed in a way its waiters want to know
+func SessionTopic(session int64) string { return "session/" + strconv.FormatInt(session, 10) } // a cancel request for a job it runs
+
+// Store keeps jobs, their lines and their turns (see package syncqueue), in the caller's transaction.
+//
+// For all methods: tx of another store gives store.ErrForeign. Time is tx.Now() only. Epochs and Seq come from one
+// counter each per store, rising, never reused, also after rows are deleted. Every change of a row adds 1 to Rev and sets
+// Updated. Methods are set-based and touch no row but those they name, except that a turn that becomes free is handed on in
+// the same transaction: the first in line gets it and becomes ready, without being looked at again by anybody.
+//
+// Turns. A job with a Sync key whose policy limit is n > 0 needs a turn: at most n jobs hold one per key, granted in order
+// of Place. Jobs without key or with an unlimited kind need none. A turn is kept in ready, running, scheduled (after a
+// retry) and parked, whatever happens to a session, until the job is final, deleted, or moved with Free.
+type Store interface {
+	// Insert adds rows in slice order and answers them as stored.
+	// 1. Seq is drawn per row, rising in slice order; Created = Updated = Now, Rev 1, Epoch 0. Zero RunAt means Now.
+	// 2. State: RunAt > Now: Scheduled. Else, needing a turn: Waiting, Place = Seq. Else Ready, with a hint for the queue
+	//    (Waiting too: an arrival must be met by a claim).
+	// 3. A row that meets a stored one, or an earlier one of the same call, by ID, by Idem (scope: account, kind), by
+	//    Unique (scope: kind; live jobs only) or by Name (scope: parent) is not inserted: the stored row is answered with Met
+	//    naming the field ("id", "idem", "unique", "name"). The Manager compares prints. Two transactions that race for
+	//    one such name: the second waits for the first and then meets its row, or is retried by InTx.
+	// 4. ParentEpoch != 0: the parent must be running at that epoch, else store.ErrConflict and nothing is written.
+	// 5. It locks no row of a key, a line or a holder and waits for no claim, finish or other Insert of the same key.
+	Insert(ctx context.Context, tx store.Tx, rows []Row) ([]Row, error)
+
+	// List finds rows. See Find. A missing id is simply absent from the answer.
+	List(ctx context.Context, tx store.Tx, f Find) (Found, error)
+
+	// Claim starts at most c.Max jobs for the session c.Session, which must be live by Now, else store.ErrConflict.
+	// 1. Candidates: Ready, or Waiting and first in line of a key with a free turn (which it then holds), of a queue with
+	//    c.Free > 0 (at most so many of it) and one of c.Kinds.
+	// 2. Order within a queue: Priority (lower first), RunAt, Seq; with c.Oldest: RunAt, Seq. Inside a key nothing overtakes.
+	// 3. Each gets State Running, Session, the next Epoch (one per call will do), Started = Now, Runs + 1,
+	//    RunUntil = min(Now + Timeout, Deadline), zero = none. Wakes are answered and cleared.
+	// 4. A Ready job that needs a turn and holds none (its kind became limited meanwhile) goes to Waiting instead.
+	// 5. No job is ever claimed by two calls, however many run at once; rows locked by others are skipped, not waited for.
+	// 6. A line whose head cannot be claimed here (kind, queue) still gets its free turn: the head becomes Ready.
+	// 7. The answer says what else a round should do; with Max 0 that is all it does, as one cheap read (the probe of an idle
+	//    node): its cost does not grow with waiting, scheduled or finished jobs, keys or nodes.
+	Claim(ctx context.Context, tx store.Tx, c Claim) (Claimed, error)
+
+	// Move applies each transition whose guard holds and says which did; distinct ids. See Move.
+	Move(ctx context.Context, tx store.Tx, ms []Move) (done []bool, err error)
+
+	// Log writes what running handlers leave behind. If the job of any entry is not running at the entry's Epoch:
+	// store.ErrConflict, nothing is written.
+	Log(ctx context.Context, tx store.Tx, es []Entry) error
+}
+
+// Turner is the ability of a Store to take turns; all shipped ones have it. Without it keyed requests are ErrInvalid.
+type Turner interface{ Turns() syncqueue.Store }
+
+// Finisher fuses what the end of a batch of runs needs: Move and hand-off, and starting the next in line at once.
+// Same obligations as Move and Claim; all or nothing per job. All shipped stores have it.
+type Finisher interface {
+	Finish(ctx context.Context, tx store.Tx, f Finish) (Finished, error)
+}
+
+// Finish is a batch of moves away from Running. At most Start.Max jobs that get a handed-on turn (and match Start's
+// kinds and queues) start at once for Start.Session; the others become ready.
+type Finish struct {
+	Moves []Move
+	Start Claim
+}
+
+type Finished struct {
+	Done    []bool
+	Started []Row
+}
+
+// Row is a Job with what only the Manager sees.
+type Row struct {
+	Job
+	Idem, Unique, Print string
+	Account             string // scope of Idem: Identity["account"]
+	Depth               int    // generations above it
+	Detached            bool
+	Timeout             time.Duration // per run; 0 = none
+	RunUntil            time.Time     // end of this run; zero = none
+	ParentEpoch         int64         // Insert's guard
+	Turn                bool          // holds its turn
+	Flags               Flag
+	Steps               []Entry // only if asked for
+	Met                 string  // Insert's answer
+}
+
+// Flag marks of a job, kept until cleared.
+type Flag uint16
+
+const (
+	Sealed    Flag = 1 << iota // FinishTx stored the outcome; Result, Error and SealedState hold it
+	NoReturn                   // NoCancel was called
+	Abandoned                  // lost with OnLost(Fail): the next claimer runs the Abandon hook
+	Unwinding                  // cancelled or overdue after it has run, and its kind Unwinds: the next run compensates
+	Overdue                    // Unwinding because of Deadline
+	Poisoned                   // parked after MaxLost losses
+	Held                       // parked by Hold
+	Unwinder                   // its kind has Unwinds: known to every node
+	Locked                     // its kind is NotCancellable: known to every node
+)
+
+// Find selects rows; the zero fields select nothing by themselves, so one of IDs, Query, Due, Sessions or Resources is set.
+type Find struct {
+	IDs       []string
+	Resources []string // live rows about any of these, oldest first
+	Query     *Query   // by its filters and order, one page
+	// Due: "scheduled" (RunAt <= Now), "deadline" (Scheduled, Waiting, Ready or Parked, Deadline <= Now),
+	// "cancel" (Running in Sessions with a cancel request), "retain" (final, Ended <= Before; oldest first;
+	// no live parent; Kinds and NotKinds apply).
+	Due             string
+	Before          time.Time
+	Kinds, NotKinds []string
+	Sessions        []int64 // alone: rows Running under these sessions
+	Steps, Journal  bool    // bring these parts
+	SkipLocked      bool    // for sweepers: rows that another transaction changes are left out
+	Limit           int     // 0 = 1000
+}
+
+type Found struct {
+	Rows    []Row
+	Journal []Entry // of Find.IDs, in order
+	Next    string  // cursor of Query, "" = last page
+}
+
+type Claim struct {
+	Session lease.Token
+	Kinds   []string
+	Free    map[string]int // free slots per queue
+	Max     int
+	Oldest  bool
+}
+
+type Claimed struct {
+	Rows    []Row
+	More    bool      // claiming again at once is worth while
+	Sweep   bool      // sessions are over, or dead ones have running jobs
+	Due     bool      // scheduled rows are due, or a live one is past its Deadline
+	Cancels bool      // c.Session runs a job with a cancel request
+	Next    time.Time // when Due will be true next; zero = unknown or never
+}
+
+// Move is one transition, guarded by (ID, From, Epoch).
+//
+//  1. Guard: the row is in From at Epoch and, with Uncancelled, has no cancel request. Else false, nothing written.
+//     A move away from Running is true again, and changes nothing, for a row that left Running at this very Epoch:
+//     so a commit whose answer was lost may be repeated.
+//  2. To final: Ended = Now, Unique is free again, the turn is handed on.
+//  3. Free: the turn, or the wait for it, is given up; Place is kept.
+//  4. To Ready: if the row needs a turn and holds none it is Waiting at its Place (drawn now if it has none). From Waiting
+//     to Ready is not for callers: only stores grant turns.
+//  5. Raise: the row gets the next epoch.
+//  6. To "": a final row is deleted with its steps and journal.
+//  7. To == From: only the other fields change.
+//  8. Zero values leave a field as it is; ResetLost sets Lost to 0.
+type Move struct {
+	ID            string
+	From, To      State
+	Epoch         int64
+	Uncancelled   bool
+	Raise, Free   bool
+	RunAt         time.Time
+	Attempt, Lost int
+	ResetLost     bool
+	Result        json.RawMessage
+	Error         *Error
+	Progress      *Progress
+	Wakes         []Wake
+	Mark, Unmark  Flag
+	Priority      *int
+	Cancel        *CancelRequest // kept if there is one already: the first reason stays
+}
+
+// CancelRequest is stored with a job until it is final.
+type CancelRequest struct {
+	At         time.Time
+	By, Reason string
+}
+
+// Entry is a row of a job's journal, a stored step, or a change a running handler makes to its own job.
+type Entry struct {
+	JobID    string
+	Epoch    int64
+	Node     string
+	At       time.Time // set by the store
+	N        int64     // position in the journal, from 1, set by the store
+	Step     string    // != "": Data is this step's stored value; an existing step of that name is kept
+	Text     string    // != "": a journal row
+	Data     json.RawMessage
+	Failure  bool
+	Progress *Progress // stored with the job
+	Resource string    // Attach
+	Mark     Flag      // NoReturn
+	Seal     *Seal     // FinishTx
+}
+
+// Seal is an outcome stored before the handler returns. A job sealed twice: store.ErrConflict.
+type Seal struct {
+	State  State
+	Result json.RawMessage
+	Error  *Error
+}
