@@ -7,10 +7,6 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
-	"github.com/drover-cloud/drover/job"
-	"github.com/drover-cloud/drover/lease"
-	"github.com/drover-cloud/drover/store"
-	"github.com/drover-cloud/drover/syncqueue"
 )
 
 // Explore runs f in a fresh world for n seeds (or the one in -testkit.seed or DROVER_SEED) and
@@ -76,16 +72,6 @@ func (h *SimHost) PowerLoss() {}
 func (b *SimBMC) Dead()       {}
 
 type History struct{ _ int }
-
-// Stores is everything a store package offers.
-type Stores interface {
-	store.Runner
-	Jobs() job.Store
-	Queues() syncqueue.Store
-	Leases() lease.Store
-	Ledger() lease.LedgerStore
-	Notifier() store.Notifier
-}
 
 type Node struct {
 	Env   drover.Env // Clock may be skewed; Go names goroutines for the scheduler

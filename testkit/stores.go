@@ -1,0 +1,18 @@
+package testkit
+
+import (
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+// Stores is everything a store package offers.
+type Stores interface {
+	store.Runner
+	Jobs() job.Store
+	Queues() syncqueue.Store
+	Leases() lease.Store
+	Ledger() lease.LedgerStore
+	Notifier() store.Notifier
+}
