@@ -1,71 +1,12 @@
-// Package syncqueue makes work on the same thing take turns.
 package syncqueue
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/store"
 )
-
-// Key names the thing: {"vm", "42"}. The zero Key means no turn-taking.
-type Key struct{ Kind, ID string }
-
-// Local takes turns within a process: level of them at a time per key, in order of arrival.
-// A function's return ends its turn; its context carries the keys held, so re-entry is ErrReentrant.
-type Local struct {
-	Env        drover.Env
-	Level      func(Key) int // nil = 1; <=0 = unlimited; a property of the key, never of the caller
-	MaxTotal   int           // 0 = none
-	Backlog    int           // first warning; default 50
-	StuckAfter time.Duration // default 10m
-}
-
-func (l *Local) Do(ctx context.Context, k Key, f func(context.Context) error, opts ...Option) error {
-	return nil
-}
-func (l *Local) Go(ctx context.Context, k Key, f func(context.Context) error, opts ...Option) *Handle {
-	return nil
-}
-func (l *Local) SetLevel(k Key, n int)           {}
-func (l *Local) Stats() []Stat                   { return nil }
-func (l *Local) Tasks(k Key) []Task              { return nil }
-func (l *Local) Running(k Key) bool              { return false }
-func (l *Local) Drain(ctx context.Context) error { return nil }
-
-// Single coalesces: callers that arrive while k runs share its result.
-func Single[R any](ctx context.Context, l *Local, k Key, f func(context.Context) (R, error)) (r R, err error) {
-	return
-}
-
-type Option func(*options)
-type options struct{}
-
-func Name(s string) Option                           { return nil }
-func MaxPending(n int, dedupe string) Option         { return nil } // beyond n pending with the same dedupe: ErrFull
-func Coalesce(dedupe string) Option                  { return nil } // joins the pending one
-func Deadline(pending, running time.Duration) Option { return nil } // 0 = none
-func AllowReentrant() Option                         { return nil }
-
-type Handle struct{ _ int }
-
-func (h *Handle) Wait(ctx context.Context) error { return nil }
-func (h *Handle) Cancel()                        {}
-
-type Stat struct {
-	Key              Key
-	Level            int
-	Running, Pending int
-	Oldest           time.Duration
-}
-type Task struct {
-	Name     string
-	Since    time.Time
-	Running  bool
-	Position int
-}
 
 // Queue is the durable kind: turns across the cluster that survive crashes. job uses its Store inside
 // its own transactions; a host may use it for work that is no job.
@@ -131,11 +72,3 @@ type Store interface {
 	// keys with more holders than turns were granted; repairs at most max keys and says how many. Expected for ever: 0.
 	Audit(ctx context.Context, tx store.Tx, max int) (repaired int, err error)
 }
-
-var (
-	ErrReentrant = errors.New("syncqueue: key already held by this call chain")
-	ErrFull      = errors.New("syncqueue: too many pending")
-	ErrExpired   = errors.New("syncqueue: deadline passed while pending") // is context.DeadlineExceeded too
-	ErrClosed    = errors.New("syncqueue: draining")
-	ErrInvalid   = errors.New("syncqueue: invalid")
-)

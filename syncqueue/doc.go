@@ -1,0 +1,2 @@
+// Package syncqueue makes work on the same thing take turns.
+package syncqueue
