@@ -281,6 +281,8 @@ type Query struct {
 	Parent, Root               string
 	Created, Updated, Ended    Range
 	Older                      time.Duration // running longer than
+	Text                       string        // found, in any case, in kind, resource, an identity value or the error's text; at most 128 bytes
+	Suffix                     string        // the id ends so; at most 36 bytes
 	Newest                     bool          // order; default oldest first
 	After                      string        // cursor
 	Limit                      int

@@ -128,7 +128,7 @@ type Find struct {
 	IDs       []string
 	Resources []string // live rows about any of these, oldest first
 	Query     *Query   // by its filters and order, one page
-	// Due: "scheduled" (RunAt <= Now), "deadline" (Scheduled, Waiting, Ready or Parked, Deadline <= Now),
+	// Due: "scheduled" (RunAt <= Now), "deadline" (Scheduled, Waiting, Ready or Parked, Deadline <= Now, not Unwinding),
 	// "cancel" (Running in Sessions with a cancel request), "retain" (final, Ended <= Before; oldest first;
 	// no live parent; Kinds and NotKinds apply).
 	Due             string
