@@ -1,0 +1,88 @@
+package syncqueue
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/drover-cloud/drover/store"
+)
+
+// Policy belongs to the kind of key, not to callers.
+type Policy struct {
+	Limit  int // at once; 1 = strictly in order; 0 = unlimited
+	Paused bool
+}
+
+// PolicyRow is a stored policy: of a kind, or of one key of it. A key's own Limit beats its kind's; either may pause it.
+type PolicyRow struct {
+	Kind, ID string // ID "" = the kind
+	Policy
+}
+
+// Item is one that holds a turn of a key or waits for it.
+type Item struct {
+	Seq      int64 // names it: a job's Seq
+	Place    int64 // its position in the line
+	Key      Key
+	Content  string // a job id, or the host's own
+	Holder   string // session that runs it, or ran it last; "" while waiting, and before its first run
+	LentTo   string // a borrower's Content
+	Epoch    int64
+	Enqueued time.Time // joined the line
+	Since    time.Time // turn began; zero while waiting
+
+	Held, Waiting int // of its key; only with Filter.Keys
+}
+
+// Filter selects items. With Key: those of this key. With Keys or Older: across keys, those of one Kind if that is set.
+type Filter struct {
+	Key   Key
+	Kind  string
+	Keys  bool          // one item per key that has a line, its first waiter, in order of key
+	Older time.Duration // waiters longer in the line than this, in order of key, behind the holders of their key
+	After string        // Cursor of the last item seen; not with Older
+	Limit int           // default and most 1000
+}
+
+// Cursor is where a list goes on behind this item, as Filter.After; keys says that it was a list of Keys.
+func (i Item) Cursor(keys bool) string {
+	if keys {
+		return i.Key.Kind + "\n" + i.Key.ID
+	}
+	part := 'h'
+	if i.Since.IsZero() {
+		part = 'w'
+	}
+	return fmt.Sprintf("%c%d.%d", part, i.Place, i.Seq)
+}
+
+// ParseCursor is for stores: the position that Cursor(false) wrote. "" is before the first.
+func ParseCursor(after string) (waiting bool, place, seq int64, err error) {
+	if after == "" {
+		return false, -1, -1, nil
+	}
+	var part rune
+	if n, _ := fmt.Sscanf(after, "%c%d.%d", &part, &place, &seq); n != 3 || part != 'h' && part != 'w' {
+		return false, 0, 0, fmt.Errorf("%w: cursor %q", ErrInvalid, after)
+	}
+	return part == 'w', place, seq, nil
+}
+
+// Store is what a store package offers to steer and look at the lines its jobs stand in; the turns themselves are
+// taken inside job.Store.
+type Store interface {
+	// List finds items. See Filter. Of a key: holders first, by Place, then waiters by Place. Of a key without limit the
+	// jobs that are ready, running or parked count as holders. A key never used has none.
+	List(ctx context.Context, tx store.Tx, f Filter) ([]Item, error)
+
+	// Policy stores the given rows and answers all rows, sorted by kind, then id. In the same transaction:
+	// a raised limit grants as many waiters as fit, per key in order of Place; a lowered one grants nothing until holders
+	// are fewer; unlimited to n: live jobs of those keys that are ready, running or parked become holders; n to
+	// unlimited: all waiters become ready, and nobody holds a turn. Hints for the queues of whatever became claimable.
+	Policy(ctx context.Context, tx store.Tx, set []PolicyRow) ([]PolicyRow, error)
+
+	// Audit looks on one snapshot for lines with a free turn that nobody will grant, holders that are final, and
+	// keys with more holders than turns were granted; repairs at most max keys and says how many. Expected for ever: 0.
+	Audit(ctx context.Context, tx store.Tx, max int) (repaired int, err error)
+}
