@@ -27,7 +27,8 @@ type Store struct {
 
 // tables are the component's data, guarded by turn; each component's file declares its own part.
 type tables struct {
-	epoch int64 // last one handed out
+	epoch  int64 // last one handed out
+	leases leaseTables
 }
 
 func (s *Store) init() {
