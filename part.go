@@ -1,0 +1,283 @@
+package drover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"runtime/pprof"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+)
+
+// part is a component of a Group: its value of the moment, its supervision and its end.
+type part struct {
+	g    *Group
+	name string // in g
+	make func() Component
+	opt  groupOptions
+
+	ready chan struct{} // closed once
+	done  chan struct{} // closed after the last Run has returned
+	due   atomic.Int64  // next Step, UnixNano; 0 = none
+
+	// Set by claim, constant afterwards.
+	path   string // with the names of the Groups around
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	// Guarded by g.mu.
+	started  bool
+	removed  bool      // its end stops nobody
+	comp     Component // nil between runs
+	runStop  context.CancelCauseFunc
+	foreign  error // of a goroutine of the component
+	state    string
+	since    time.Time
+	restarts int
+	err      error
+	asking   bool // Health is being asked
+}
+
+func newPart(g *Group, name string, make_ func() Component, o groupOptions) *part {
+	return &part{g: g, name: name, make: make_, opt: o, ready: make(chan struct{}), done: make(chan struct{})}
+}
+
+type ownerKey struct{}
+
+// ownerOf is the part whose Run was given ctx, nil outside a Group.
+func ownerOf(ctx context.Context) *part {
+	p, _ := ctx.Value(ownerKey{}).(*part)
+	return p
+}
+
+// For is e whose Go belongs to the component that was given ctx by its Group: a panic in such a goroutine ends the
+// component as if its Run had panicked, and the goroutine is found under the component's name and its own when the
+// component is stuck. A component with goroutines calls it first thing in Run. Outside a Group it is e.
+func (e Env) For(ctx context.Context) Env {
+	p := ownerOf(ctx)
+	if p == nil {
+		return e
+	}
+	start := e.Defaults().Go
+	e.Go = func(name string, f func()) {
+		start(name, func() {
+			pprof.SetGoroutineLabels(pprof.WithLabels(ctx, pprof.Labels("drover.go", name)))
+			defer func() {
+				if v := recover(); v != nil {
+					p.fail(fmt.Errorf("goroutine %s: %w", name, &PanicError{Value: v, Stack: debug.Stack()}))
+				}
+			}()
+			f()
+		})
+	}
+	return e
+}
+
+// enter changes the state. The caller holds g.mu.
+func (p *part) enter(state string) { p.state, p.since = state, p.g.env.Clock.Now() }
+
+func (p *part) setNext(t time.Time) {
+	if t.IsZero() {
+		p.due.Store(0)
+		return
+	}
+	p.due.Store(t.UnixNano())
+}
+
+// fail ends the present run with err.
+func (p *part) fail(err error) {
+	p.g.mu.Lock()
+	p.foreign = errors.Join(p.foreign, err)
+	stop := p.runStop
+	p.g.mu.Unlock()
+	if stop != nil {
+		stop(err)
+	}
+}
+
+// launch starts the goroutine of p, which claim has marked.
+func (p *part) launch() {
+	p.g.env.Go(p.path, func() {
+		err := error(&PanicError{Stack: []byte("runtime.Goexit")}) // unless supervise returns
+		defer func() { p.finish(err) }()
+		pprof.Do(p.ctx, pprof.Labels("drover.component", p.path), func(ctx context.Context) {
+			err = p.supervise(ctx)
+		})
+	})
+}
+
+// finish records the end of p; the first end stops the Group.
+func (p *part) finish(err error) {
+	g := p.g
+	g.mu.Lock()
+	if p.ctx.Err() != nil && isStop(err) {
+		err = nil
+	}
+	p.err = errors.Join(err)
+	if err != nil {
+		p.err = err
+	}
+	p.enter("stopped")
+	quiet := p.removed || err == nil && p.opt.background
+	close(p.done)
+	g.mu.Unlock()
+	if err != nil {
+		g.env.Logger.Error("component failed", "component", p.path, "node", g.env.Node, "error", err)
+	}
+	if !quiet {
+		if err != nil {
+			err = named(p.name, err)
+		}
+		g.halt(err)
+	}
+}
+
+// isStop reports whether err says only that a ctx ended.
+func isStop(err error) bool {
+	for ; err != nil; err = errors.Unwrap(err) {
+		if err == context.Canceled || err == ErrStopping {
+			return true
+		}
+	}
+	return false
+}
+
+// supervise runs p's component, again and again where Restart says so.
+func (p *part) supervise(ctx context.Context) error {
+	g := p.g
+	policy := newRestarts(Policy{}, g.env.Rand)
+	for {
+		err := p.runOnce(ctx)
+		if err == nil || ctx.Err() != nil || !p.opt.restart || IsPermanent(err) || g.isDraining() {
+			return err
+		}
+		var d time.Duration
+		if p.opt.delay != nil {
+			d = p.opt.delay()
+		} else {
+			d = policy.next(g.env.Clock.Now())
+		}
+		if d < 0 {
+			return fmt.Errorf("%w: %w", ErrRestarts, err)
+		}
+		g.mu.Lock()
+		p.restarts++
+		p.err = err
+		p.enter("degraded")
+		n := p.restarts
+		g.mu.Unlock()
+		g.restarts.Add(ctx, 1, p.attrs())
+		g.env.Logger.Warn("component restarts", "component", p.path, "node", g.env.Node, "error", err, "in", d, "restarts", n)
+		if g.env.Sleep(ctx, d) != nil {
+			return nil
+		}
+	}
+}
+
+func (p *part) attrs() metric.MeasurementOption {
+	return metric.WithAttributes(attribute.String("component", p.path))
+}
+
+// runOnce makes the component and runs it to its end; a panic, its own or of a goroutine that is its (Env.For), is its error.
+func (p *part) runOnce(ctx context.Context) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	over := make(chan struct{})
+	p.g.mu.Lock()
+	p.runStop, p.foreign = cancel, nil
+	p.g.mu.Unlock()
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		close(over)
+		cancel(nil)
+		p.g.mu.Lock()
+		p.comp, p.runStop = nil, nil
+		foreign := p.foreign
+		p.g.mu.Unlock()
+		if foreign != nil && isStop(err) {
+			err = nil
+		}
+		if foreign != nil {
+			err = errors.Join(foreign, err)
+		}
+	}()
+	c := p.make()
+	if c == nil {
+		return Permanent(fmt.Errorf("component factory gave nil: %w", ErrConfig))
+	}
+	p.g.mu.Lock()
+	p.comp = c
+	p.g.mu.Unlock()
+	if r, ok := c.(Readier); ok {
+		p.g.env.For(ctx).Go(p.path+"/ready", func() {
+			select {
+			case <-r.Ready():
+				p.becomeReady()
+			case <-over:
+			}
+		})
+	} else {
+		p.becomeReady()
+	}
+	return c.Run(ctx)
+}
+
+func (p *part) becomeReady() {
+	p.g.mu.Lock()
+	defer p.g.mu.Unlock()
+	if p.state != "stopped" && p.state != "draining" {
+		p.enter("ready")
+	}
+	if !isClosed(p.ready) {
+		close(p.ready)
+	}
+}
+
+// awaitReady waits until the Group may go on to the next component: nil, ErrNotReady, or ErrStopping when it may not.
+func (p *part) awaitReady() error {
+	g := p.g
+	limit := cmpOr(p.opt.ready, time.Minute)
+	select {
+	case <-p.ready:
+	case <-p.done:
+	default:
+		select {
+		case <-p.ready:
+		case <-p.done: // of its own accord; halt knows whether that matters
+		case <-g.stopping:
+		case <-g.ctx.Done():
+		case <-g.env.Clock.After(limit):
+			if !isClosed(p.ready) && !isClosed(p.done) && g.ctx.Err() == nil && !isClosed(g.stopping) {
+				return named(p.name, fmt.Errorf("%w (%v)", ErrNotReady, limit))
+			}
+		}
+	}
+	if g.ctx.Err() != nil || isClosed(g.stopping) {
+		return named(p.name, ErrStopping)
+	}
+	return nil
+}
+
+// added is what Add does during Run, after launch.
+func (p *part) added() error {
+	err := p.awaitReady()
+	if errors.Is(err, ErrNotReady) {
+		p.g.mu.Lock()
+		p.removed = true
+		p.g.mu.Unlock()
+		return errors.Join(err, p.stop())
+	}
+	return err
+}
+
+func cmpOr(d, def time.Duration) time.Duration {
+	if d > 0 {
+		return d
+	}
+	return def
+}
