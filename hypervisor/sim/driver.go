@@ -1,0 +1,173 @@
+package sim
+
+import (
+	"context"
+	"slices"
+
+	"github.com/drover-cloud/drover/hypervisor"
+)
+
+var (
+	_ hypervisor.Driver    = (*Driver)(nil)
+	_ hypervisor.Pauser    = (*Driver)(nil)
+	_ hypervisor.Rebooter  = (*Driver)(nil)
+	_ hypervisor.Resourcer = (*Driver)(nil)
+	_ hypervisor.Pinger    = (*Driver)(nil)
+)
+
+// Info describes the host.
+func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
+	err = d.read(ctx, "info", "", queryLimit, func(*call) error {
+		h := d.h
+		info = hypervisor.HostInfo{
+			ID: h.cfg.ID, Name: h.cfg.Name, Driver: "sim", Arch: "x86_64", Version: "1",
+			CPUs: h.cfg.VCPUs, MemoryMiB: h.cfg.MemoryMiB,
+		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.wrongID != "" {
+			info.ID = h.wrongID
+		}
+		return nil
+	})
+	return info, err
+}
+
+// Ping makes a round trip.
+func (d *Driver) Ping(ctx context.Context) error {
+	return d.read(ctx, "ping", "", pingLimit, func(*call) error { return nil })
+}
+
+// List gives the VMs that match f, sorted by ID.
+func (d *Driver) List(ctx context.Context, f hypervisor.Filter) (vms []hypervisor.VM, err error) {
+	err = d.read(ctx, "list", "", bulkLimit, func(c *call) error {
+		return d.h.view(c.ctx, func(w *world) error {
+			vms = []hypervisor.VM{}
+			for _, id := range w.ids() {
+				if vm := w.VMs[id].vm(); match(f, vm) {
+					vms = append(vms, vm)
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return vms, nil
+}
+
+func match(f hypervisor.Filter, vm hypervisor.VM) bool {
+	return (len(f.IDs) == 0 || slices.Contains(f.IDs, vm.ID)) &&
+		(len(f.Names) == 0 || slices.Contains(f.Names, vm.Name)) &&
+		(len(f.Power) == 0 || slices.Contains(f.Power, vm.Power))
+}
+
+// Get reads one VM.
+func (d *Driver) Get(ctx context.Context, id string) (vm hypervisor.VM, err error) {
+	err = d.read(ctx, "get", id, queryLimit, func(c *call) error {
+		return d.h.view(c.ctx, func(w *world) error {
+			g, err := c.find(w)
+			vm = g.vm()
+			return err
+		})
+	})
+	if err != nil {
+		return hypervisor.VM{}, err
+	}
+	return vm, nil
+}
+
+// Resources tells capacity and use.
+func (d *Driver) Resources(ctx context.Context) (r hypervisor.Resources, err error) {
+	err = d.read(ctx, "resources", "", bulkLimit, func(c *call) error {
+		return d.h.view(c.ctx, func(w *world) error {
+			r = hypervisor.Resources{
+				VCPUs: d.h.cfg.VCPUs, MemoryMiB: d.h.cfg.MemoryMiB, DiskMiB: d.h.cfg.DiskMiB,
+				PerVM: map[string]hypervisor.Resources{},
+			}
+			for _, id := range w.ids() {
+				if g := w.VMs[id]; g.Incarnation >= 0 {
+					r.VCPUsUsed += g.VCPUs
+					r.MemoryMiBUsed += g.MemoryMiB
+					r.PerVM[id] = hypervisor.Resources{VCPUsUsed: g.VCPUs, MemoryMiBUsed: g.MemoryMiB}
+				}
+			}
+			return nil
+		})
+	})
+	return r, err
+}
+
+// Define stores s; see hypervisor.Driver.
+func (d *Driver) Define(ctx context.Context, s hypervisor.Spec) (vm hypervisor.VM, err error) {
+	if err := s.Validate(hypervisor.Rules{DiskRoots: d.h.cfg.DiskRoots}); err != nil {
+		return vm, (&call{d: d, op: "define", vm: s.ID}).fail(err)
+	}
+	s.Disks, s.NICs = slices.Clone(s.Disks), slices.Clone(s.NICs)
+	err = d.change(ctx, "define", hypervisor.VM{ID: s.ID, Name: s.Name}, changeLimit, func(c *call) error {
+		if err := c.sleep(d.h.cfg.Times.Define); err != nil {
+			return err
+		}
+		return d.h.update(c.ctx, func(w *world) error {
+			for _, id := range w.ids() {
+				if id != s.ID && w.VMs[id].Spec.Name == s.Name {
+					return c.error(hypervisor.ErrExists, "name "+s.Name+" is held by "+id)
+				}
+			}
+			g, ok := w.VMs[s.ID]
+			if !ok {
+				g = g.off(hypervisor.Off, "")
+			}
+			g.Spec = s
+			w.VMs[s.ID] = g
+			vm = g.vm()
+			return nil
+		})
+	})
+	if err != nil {
+		return hypervisor.VM{}, err
+	}
+	return vm, nil
+}
+
+// Undefine forgets a VM that is Off or Crashed.
+func (d *Driver) Undefine(ctx context.Context, id string) error {
+	return d.change(ctx, "undefine", hypervisor.VM{ID: id}, changeLimit, func(c *call) error {
+		return d.h.update(c.ctx, func(w *world) error {
+			g, ok := w.VMs[id]
+			if ok && g.Incarnation >= 0 {
+				return c.error(hypervisor.ErrState, "is "+string(g.Power))
+			}
+			delete(w.VMs, id)
+			return nil
+		})
+	})
+}
+
+// Pause freezes a guest.
+func (d *Driver) Pause(ctx context.Context, id string) error {
+	return d.turnTo(ctx, "pause", id, hypervisor.Paused, hypervisor.On)
+}
+
+// Resume lets a paused guest go on.
+func (d *Driver) Resume(ctx context.Context, id string) error {
+	return d.turnTo(ctx, "resume", id, hypervisor.On, hypervisor.Paused)
+}
+
+func (d *Driver) turnTo(ctx context.Context, op, id string, goal, from hypervisor.Power) error {
+	return d.change(ctx, op, hypervisor.VM{ID: id}, changeLimit, func(c *call) error {
+		return d.h.update(c.ctx, func(w *world) error {
+			g, err := c.find(w)
+			if err != nil || g.Power == goal {
+				return err
+			}
+			if g.Power != from {
+				return c.error(hypervisor.ErrState, "is "+string(g.Power))
+			}
+			g.Power, g.Mode = goal, started
+			w.VMs[id] = g
+			return nil
+		})
+	})
+}
