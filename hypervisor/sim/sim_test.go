@@ -269,7 +269,7 @@ func TestFaults(t *testing.T) {
 			vm(t, d, id(i), 1024)
 			ok(t, d.Start(t.Context(), id(i), hypervisor.StartOptions{}))
 		}
-		last := "10000000-0000-4000-8000-000000000001"
+		last := "10000000-0000-4000-8000-0000000000ff"
 		vm(t, d, last, 1024)
 		is(t, d.Start(t.Context(), last, hypervisor.StartOptions{}), hypervisor.ErrNoResources)
 		ok(t, d.Stop(t.Context(), id(3), hypervisor.StopOptions{}))
