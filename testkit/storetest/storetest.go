@@ -1,0 +1,50 @@
+// Package storetest is what every store package must pass: a check per numbered obligation of the Store interfaces.
+//
+//	func TestStore(t *testing.T) { storetest.Run(t, func(t testing.TB) testkit.Stores { return open(t) }) }
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/testkit"
+)
+
+// Run checks the stores that open gives; each check opens its own, empty one.
+//
+// What the checks find by type assertion: Advance(d), which moves the store's clock forward, and
+// AfterFailover(ctx) error, which raises the store's incarnation. Without them the checks that need them are skipped.
+func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
+	t.Run("leases", func(t *testing.T) { leases(t, open) })
+	t.Run("ledger", func(t *testing.T) { ledger(t, open) })
+}
+
+// in runs f in a transaction that must commit.
+func in(t testing.TB, s store.Runner, f func(ctx context.Context, tx store.Tx) error) {
+	t.Helper()
+	if err := s.InTx(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// failing runs f in a transaction and answers its error.
+func failing(t testing.TB, s store.Runner, f func(ctx context.Context, tx store.Tx) error) error {
+	t.Helper()
+	err := s.InTx(t.Context(), f)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	return err
+}
+
+// advance moves the store's clock, or skips the check.
+func advance(t testing.TB, s testkit.Stores, d time.Duration) {
+	t.Helper()
+	a, ok := s.(interface{ Advance(d time.Duration) })
+	if !ok {
+		t.Skip("this store's clock cannot be moved")
+	}
+	a.Advance(d)
+}
