@@ -117,7 +117,7 @@ func (s *Session) leadOnce(ctx context.Context, n *Named, f func(context.Context
 	}
 	s.log.Info("leader changed", "name", n.name, "incarnation", n.token.Incarnation, "epoch", n.token.Epoch)
 	done := make(chan error, 1)
-	s.cfg.Env.Go("lead/"+n.name, func() { guard(done, func() error { return f(fctx, n.token) }) })
+	s.cfg.Env.For(ctx).Go("lead/"+n.name, func() { guard(done, func() error { return f(fctx, n.token) }) })
 	if err, ok = s.await(fctx, done); !ok {
 		return false, fmt.Errorf("lease: %s: %w", n.name, drover.ErrStuck)
 	}
@@ -151,7 +151,7 @@ func (s *Session) await(ctx context.Context, done <-chan error) (err error, ok b
 
 // guard turns a panic into an error, and runtime.Goexit too.
 func guard(done chan<- error, f func() error) {
-	err := fmt.Errorf("lease: %w: the goroutine was ended", drover.ErrPanic)
+	var err error = &drover.PanicError{} // runtime.Goexit, until f returns
 	defer func() {
 		if v := recover(); v != nil {
 			err = &drover.PanicError{Value: v, Stack: debug.Stack()}

@@ -95,7 +95,7 @@ func (s *Session) Run(ctx context.Context) error {
 	}
 	watched := make(chan struct{})
 	wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.cfg.Env.Go("lease/"+s.cfg.Name+"/trust", func() {
+	s.cfg.Env.For(ctx).Go("lease/"+s.cfg.Name+"/trust", func() {
 		defer close(watched)
 		s.watchTrust(wctx)
 	})
