@@ -249,6 +249,10 @@ func (g *Group) claim(p *part) {
 func (g *Group) halt(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.haltLocked(err)
+}
+
+func (g *Group) haltLocked(err error) {
 	if err != nil {
 		g.errs = append(g.errs, err)
 	}

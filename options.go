@@ -58,8 +58,11 @@ type componentError struct {
 func (e *componentError) Error() string { return "drover: " + e.name + ": " + e.err.Error() }
 func (e *componentError) Unwrap() error { return e.err }
 
-// named puts a component's name to err; names of a Group in a Group join with a slash.
+// named puts a component's name to err, if there is one; names of a Group in a Group join with a slash.
 func named(name string, err error) error {
+	if err == nil {
+		return nil
+	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok && allNamed(joined.Unwrap()) {
 		var errs []error
 		for _, e := range joined.Unwrap() {

@@ -8,9 +8,6 @@ import (
 	"runtime/pprof"
 	"sync/atomic"
 	"time"
-
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 )
 
 // part is a component of a Group: its value of the moment, its supervision and its end.
@@ -39,7 +36,8 @@ type part struct {
 	since    time.Time
 	restarts int
 	err      error
-	asking   bool // Health is being asked
+	asked    *ask   // the last
+	drain    *drain // the last
 }
 
 func newPart(g *Group, name string, make_ func() Component, o groupOptions) *part {
@@ -113,27 +111,20 @@ func (p *part) launch() {
 // finish records the end of p; the first end stops the Group.
 func (p *part) finish(err error) {
 	g := p.g
-	g.mu.Lock()
 	if p.ctx.Err() != nil && isStop(err) {
 		err = nil
 	}
-	p.err = errors.Join(err)
-	if err != nil {
-		p.err = err
-	}
-	p.enter("stopped")
-	quiet := p.removed || err == nil && p.opt.background
-	close(p.done)
-	g.mu.Unlock()
 	if err != nil {
 		g.env.Logger.Error("component failed", "component", p.path, "node", g.env.Node, "error", err)
 	}
-	if !quiet {
-		if err != nil {
-			err = named(p.name, err)
-		}
-		g.halt(err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p.err = err
+	p.enter("stopped")
+	if !p.removed && (err != nil || !p.opt.background) {
+		g.haltLocked(named(p.name, err))
 	}
+	close(p.done)
 }
 
 // isStop reports whether err says only that a ctx ended.
@@ -144,87 +135,6 @@ func isStop(err error) bool {
 		}
 	}
 	return false
-}
-
-// supervise runs p's component, again and again where Restart says so.
-func (p *part) supervise(ctx context.Context) error {
-	g := p.g
-	policy := newRestarts(Policy{}, g.env.Rand)
-	for {
-		err := p.runOnce(ctx)
-		if err == nil || ctx.Err() != nil || !p.opt.restart || IsPermanent(err) || g.isDraining() {
-			return err
-		}
-		var d time.Duration
-		if p.opt.delay != nil {
-			d = p.opt.delay()
-		} else {
-			d = policy.next(g.env.Clock.Now())
-		}
-		if d < 0 {
-			return fmt.Errorf("%w: %w", ErrRestarts, err)
-		}
-		g.mu.Lock()
-		p.restarts++
-		p.err = err
-		p.enter("degraded")
-		n := p.restarts
-		g.mu.Unlock()
-		g.restarts.Add(ctx, 1, p.attrs())
-		g.env.Logger.Warn("component restarts", "component", p.path, "node", g.env.Node, "error", err, "in", d, "restarts", n)
-		if g.env.Sleep(ctx, d) != nil {
-			return nil
-		}
-	}
-}
-
-func (p *part) attrs() metric.MeasurementOption {
-	return metric.WithAttributes(attribute.String("component", p.path))
-}
-
-// runOnce makes the component and runs it to its end; a panic, its own or of a goroutine that is its (Env.For), is its error.
-func (p *part) runOnce(ctx context.Context) (err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	over := make(chan struct{})
-	p.g.mu.Lock()
-	p.runStop, p.foreign = cancel, nil
-	p.g.mu.Unlock()
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-		close(over)
-		cancel(nil)
-		p.g.mu.Lock()
-		p.comp, p.runStop = nil, nil
-		foreign := p.foreign
-		p.g.mu.Unlock()
-		if foreign != nil && isStop(err) {
-			err = nil
-		}
-		if foreign != nil {
-			err = errors.Join(foreign, err)
-		}
-	}()
-	c := p.make()
-	if c == nil {
-		return Permanent(fmt.Errorf("component factory gave nil: %w", ErrConfig))
-	}
-	p.g.mu.Lock()
-	p.comp = c
-	p.g.mu.Unlock()
-	if r, ok := c.(Readier); ok {
-		p.g.env.For(ctx).Go(p.path+"/ready", func() {
-			select {
-			case <-r.Ready():
-				p.becomeReady()
-			case <-over:
-			}
-		})
-	} else {
-		p.becomeReady()
-	}
-	return c.Run(ctx)
 }
 
 func (p *part) becomeReady() {

@@ -48,25 +48,19 @@ func (g *Group) Health() []Health {
 	parts := slices.Clone(g.parts)
 	clock := g.env.Clock
 	g.mu.Unlock()
-	answers := make([]chan Health, len(parts))
+	asks := make([]*ask, len(parts))
 	for i, p := range parts {
-		answers[i] = p.ask()
+		asks[i] = p.ask()
 	}
 	var out []Health
-	var limit <-chan time.Time
+	limit := &deadline{}
 	for i, p := range parts {
 		h, inner := p.health()
-		if answers[i] != nil {
-			if limit == nil {
-				limit = clock.After(healthTimeout)
+		if asks[i] != nil {
+			if limit.timer == nil {
+				limit.timer = clock.After(healthTimeout)
 			}
-			var hung bool
-			h, hung = answer(h, answers[i], limit)
-			if hung {
-				past := make(chan time.Time)
-				close(past)
-				limit = past
-			}
+			h = asks[i].answer(h, limit)
 		}
 		out = append(out, h)
 		if inner != nil {
@@ -79,51 +73,62 @@ func (g *Group) Health() []Health {
 	return out
 }
 
-// ask starts the goroutine that asks p's component, unless the one before hangs. Nil if p is no Reporter or does not run.
-func (p *part) ask() chan Health {
+// ask is one question to a Reporter; all who want to know at the same time share it.
+type ask struct {
+	done chan struct{}
+	h    Health // once done
+}
+
+// ask asks p's component, unless the answer to an earlier question is still due. Nil if p is no Reporter or does not run.
+func (p *part) ask() *ask {
 	p.g.mu.Lock()
 	r, ok := p.comp.(Reporter)
-	busy := p.asking
-	p.asking = ok
+	a := p.asked
+	fresh := ok && (a == nil || isClosed(a.done))
+	if fresh {
+		a = &ask{done: make(chan struct{})}
+		p.asked = a
+	}
 	p.g.mu.Unlock()
 	if !ok {
 		return nil
 	}
-	to := make(chan Health, 1)
-	if busy {
-		return to
+	if fresh {
+		p.g.env.Go(p.path+"/health", func() {
+			defer close(a.done)
+			if err := guarded(func() error { a.h = r.Health(); return nil }); err != nil {
+				a.h = Health{State: "degraded", Err: fmt.Errorf("drover: health of %s: %w", p.path, err)}
+			}
+		})
 	}
-	p.g.env.Go(p.path+"/health", func() {
-		var h Health
-		err := guarded(func() error { h = r.Health(); return nil })
-		if err != nil {
-			h = Health{State: "degraded", Err: fmt.Errorf("drover: health of %s: %w", p.path, err)}
-		}
-		p.g.mu.Lock()
-		p.asking = false
-		p.g.mu.Unlock()
-		to <- h
-	})
-	return to
+	return a
 }
 
-// answer is the answer of a Reporter, or known made degraded when there is none in time.
-func answer(known Health, from <-chan Health, limit <-chan time.Time) (h Health, hung bool) {
-	select {
-	case h = <-from:
-	default:
+// deadline is one limit for several answers.
+type deadline struct {
+	timer  <-chan time.Time
+	passed bool
+}
+
+// answer is what the Reporter says, or known made degraded when it says nothing in time.
+func (a *ask) answer(known Health, limit *deadline) Health {
+	if !isClosed(a.done) && !limit.passed {
 		select {
-		case h = <-from:
-		case <-limit:
-			known.State, known.Err = "degraded", fmt.Errorf("drover: health of %s does not answer", known.Name)
-			return known, true
+		case <-a.done:
+		case <-limit.timer:
+			limit.passed = true
 		}
 	}
+	if !isClosed(a.done) {
+		known.State, known.Err = "degraded", fmt.Errorf("drover: health of %s does not answer", known.Name)
+		return known
+	}
+	h := a.h
 	if h.State == "" {
-		return known, false
+		return known
 	}
 	h.Name = known.Name
-	return h, false
+	return h
 }
 
 // health is what the Group knows of p, and p's component when that is a Group.
