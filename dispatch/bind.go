@@ -1,0 +1,403 @@
+package dispatch
+
+import (
+	"encoding"
+	"encoding/base64"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	defaultMaxString = 255
+	maxListItems     = 1000
+)
+
+// bind fills the struct v by s. allowed tells which role-restricted parameters the caller may pass; nil allows all. Every
+// fault is collected, in the order of the fields.
+func (s *schema) bind(vs *values, v reflect.Value, allowed func(*param) bool) (bad []*FieldError) {
+	for _, p := range s.params {
+		if p.roles != nil && allowed != nil && !allowed(p) {
+			continue // to this caller the parameter does not exist
+		}
+		if fe := p.bind(vs, v.FieldByIndex(p.index), &bad); fe != nil {
+			bad = append(bad, fe)
+		}
+	}
+	return bad
+}
+
+func (p *param) bind(vs *values, v reflect.Value, bad *[]*FieldError) *FieldError {
+	if p.kind == kMap || p.kind == kStruct || p.kind == kStructs {
+		return p.bindStructure(vs, v, bad)
+	}
+	text, given := "", false
+	for _, name := range p.lower {
+		if t, ok := vs.plain[name]; ok {
+			if given && t != text {
+				return p.fault(Duplicate, t, "one of the parameter's names")
+			}
+			text, given = t, true
+		}
+	}
+	if !given {
+		for _, name := range p.lower {
+			if _, structured := vs.lists[name]; structured {
+				return p.fault(BadType, name+"[…]", "a single value")
+			}
+		}
+	}
+	if p.words["trim"] {
+		text = strings.TrimSpace(text)
+	}
+	if given && text == "" && (p.kind == kInt || p.kind == kUint || p.kind == kFloat || p.kind == kUUID || p.kind == kTime || p.kind == kDuration) {
+		given = false // blank counts as absent
+	}
+	switch {
+	case given:
+	case p.hasDef:
+		text = p.def
+	case p.required:
+		return p.fault(Missing, "", "")
+	default:
+		return nil
+	}
+	return p.parse(text, p.target(v))
+}
+
+// target is where the value goes: behind the pointer if the field is one.
+func (p *param) target(v reflect.Value) reflect.Value {
+	if !p.pointer {
+		return v
+	}
+	v.Set(reflect.New(p.typ))
+	return v.Elem()
+}
+
+func (p *param) fault(reason, value, limit string) *FieldError {
+	if p.secret {
+		value = redacted
+	}
+	return &FieldError{Field: p.name, Reason: reason, Value: printable(value), Limit: limit}
+}
+
+// parse reads text into v by the parameter's type and checks it by its tags.
+func (p *param) parse(text string, v reflect.Value) *FieldError {
+	switch p.kind {
+	case kString, kSecret:
+		return p.parseString(text, v)
+	case kBool:
+		switch strings.ToLower(text) {
+		case "true", "1", "yes":
+			v.SetBool(true)
+		case "false", "0", "no":
+			v.SetBool(false)
+		default:
+			return p.fault(BadType, text, "true or false")
+		}
+	case kInt:
+		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return p.number(err, text)
+		}
+		v.SetInt(n)
+		return p.inRange(float64(n), text)
+	case kUint:
+		n, err := strconv.ParseUint(strings.TrimPrefix(text, "+"), 10, v.Type().Bits())
+		if err != nil {
+			return p.number(err, text)
+		}
+		v.SetUint(n)
+		return p.inRange(float64(n), text)
+	case kFloat:
+		f, err := strconv.ParseFloat(text, v.Type().Bits())
+		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) || strings.ContainsAny(text, "xX_") {
+			return p.number(err, text)
+		}
+		v.SetFloat(f)
+		return p.inRange(f, text)
+	case kTime:
+		t, ok := parseTime(text, p.layout, p.words["endof"])
+		if !ok {
+			return p.fault(BadType, text, "a date")
+		}
+		v.Set(reflect.ValueOf(t))
+	case kDuration:
+		return p.parseDuration(text, v)
+	case kUUID:
+		return p.parseUUID(text, v)
+	case kHost:
+		if !isHost(text) {
+			return p.fault(NoMatch, text, "1 to 63 letters, digits and inner hyphens, starting with a letter")
+		}
+		v.SetString(text)
+	case kList:
+		return p.parseList(text, v)
+	case kBytes:
+		return p.parseBytes(text, v)
+	case kText:
+		if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)); err != nil {
+			return p.fault(BadType, text, err.Error())
+		}
+	}
+	return nil
+}
+
+func (p *param) number(err error, text string) *FieldError {
+	if err != nil && strings.Contains(err.Error(), "out of range") {
+		return p.fault(OutOfRange, text, "a number of type "+p.typ.String())
+	}
+	return p.fault(BadType, text, "a number")
+}
+
+func (p *param) inRange(n float64, text string) *FieldError {
+	if p.min != nil && n < *p.min {
+		return p.fault(OutOfRange, text, fmt.Sprintf("at least %v", *p.min))
+	}
+	if p.max != nil && n > *p.max {
+		return p.fault(OutOfRange, text, fmt.Sprintf("at most %v", *p.max))
+	}
+	return nil
+}
+
+// length checks what is counted in bytes or items.
+func (p *param) length(n int, limit float64, text string) *FieldError {
+	if p.max != nil {
+		limit = *p.max
+	}
+	if float64(n) > limit {
+		return p.fault(TooLong, text, fmt.Sprintf("at most %v", limit))
+	}
+	if p.min != nil && float64(n) < *p.min {
+		return p.fault(TooShort, text, fmt.Sprintf("at least %v", *p.min))
+	}
+	return nil
+}
+
+func (p *param) parseString(text string, v reflect.Value) *FieldError {
+	if fe := p.length(len(text), defaultMaxString, text); fe != nil {
+		return fe
+	}
+	if p.required && text == "" {
+		return p.fault(Missing, "", "")
+	}
+	if p.oneOf != nil && !slices.Contains(p.oneOf, text) {
+		return p.fault(NotOneOf, text, strings.Join(p.oneOf, ", "))
+	}
+	if p.pattern != nil && !p.pattern.MatchString(text) {
+		return p.fault(NoMatch, text, p.pattern.String())
+	}
+	v.SetString(text)
+	return nil
+}
+
+func (p *param) parseDuration(text string, v reflect.Value) *FieldError {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		s, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || s > math.MaxInt64/int64(time.Second) || s < math.MinInt64/int64(time.Second) {
+			return p.fault(BadType, text, "a duration such as 90s, or seconds")
+		}
+		d = time.Duration(s) * time.Second
+	}
+	if d < 0 && p.min == nil {
+		return p.fault(OutOfRange, text, "not negative")
+	}
+	v.SetInt(int64(d))
+	return p.inRange(d.Seconds(), text)
+}
+
+func (p *param) parseUUID(text string, v reflect.Value) *FieldError {
+	if !(text == "-1" && p.words["minusone"]) && !isUUID(text) {
+		return p.fault(BadType, text, "a UUID")
+	}
+	v.SetString(strings.ToLower(text))
+	return nil
+}
+
+func (p *param) parseList(text string, v reflect.Value) *FieldError {
+	if strings.TrimSpace(text) == "" {
+		if p.required {
+			return p.fault(Missing, "", "")
+		}
+		return nil
+	}
+	parts := strings.Split(text, ",")
+	if fe := p.length(len(parts), maxListItems, text); fe != nil {
+		return fe
+	}
+	out := reflect.MakeSlice(v.Type(), len(parts), len(parts))
+	elem := *p.elem
+	elem.min, elem.max = nil, nil
+	for i, part := range parts {
+		if fe := elem.parse(strings.TrimSpace(part), out.Index(i)); fe != nil {
+			fe.Field = fmt.Sprintf("%s[%d]", p.name, i)
+			return fe
+		}
+	}
+	v.Set(out)
+	return nil
+}
+
+func (p *param) parseBytes(text string, v reflect.Value) *FieldError {
+	text = strings.TrimRight(strings.NewReplacer("-", "+", "_", "/", "\n", "", "\r", "").Replace(text), "=")
+	b, err := base64.RawStdEncoding.DecodeString(text)
+	if err != nil {
+		return p.fault(BadType, text, "base64")
+	}
+	if fe := p.length(len(b), maxValues, text); fe != nil {
+		return fe
+	}
+	v.SetBytes(b)
+	return nil
+}
+
+// bindStructure binds what comes as name[index].field. Faults inside are appended to bad; the one returned is of the whole.
+func (p *param) bindStructure(vs *values, v reflect.Value, bad *[]*FieldError) *FieldError {
+	var list []element
+	for _, name := range p.lower {
+		if t, plain := vs.plain[name]; plain && t != "" {
+			return p.fault(BadType, t, p.name+"[0].…")
+		}
+		list = append(list, vs.lists[name]...)
+	}
+	if len(list) == 0 {
+		if p.required {
+			return p.fault(Missing, "", "")
+		}
+		return nil
+	}
+	v = p.target(v)
+	switch p.kind {
+	case kMap:
+		m, fe := p.pairs(list)
+		if fe == nil {
+			v.Set(reflect.ValueOf(m))
+		}
+		return fe
+	case kStruct:
+		if len(list) != 1 || list[0].index != 0 {
+			return p.fault(Other, p.name+"["+strconv.Itoa(list[len(list)-1].index)+"]", "exactly index 0")
+		}
+		*bad = append(*bad, p.bindElement(list[0], v)...)
+	default:
+		if len(list) > maxListItems {
+			return p.fault(TooLong, p.name, fmt.Sprintf("at most %d", maxListItems))
+		}
+		out := reflect.MakeSlice(v.Type(), len(list), len(list))
+		for i, e := range list {
+			*bad = append(*bad, p.bindElement(e, out.Index(i))...)
+		}
+		v.Set(out)
+	}
+	return nil
+}
+
+func (p *param) bindElement(e element, v reflect.Value) []*FieldError {
+	inner := values{plain: make(map[string]string, len(e.fields))}
+	for _, f := range e.fields {
+		inner.plain[f.lower] = f.value
+	}
+	bad := p.sub.bind(&inner, v, nil)
+	for _, f := range e.fields {
+		if p.sub.byName[f.lower] == nil {
+			bad = append(bad, &FieldError{Field: f.sent, Reason: Unknown})
+		}
+	}
+	for _, fe := range bad {
+		fe.Field = fmt.Sprintf("%s[%d].%s", p.name, e.index, fe.Field)
+	}
+	return bad
+}
+
+// pairs reads p[i].key=k&p[i].value=v and p[i].k=v, mixed as one likes.
+func (p *param) pairs(list []element) (map[string]string, *FieldError) {
+	m := make(map[string]string, len(list))
+	put := func(e element, k, v string) *FieldError {
+		if _, twice := m[k]; twice {
+			return &FieldError{Field: fmt.Sprintf("%s[%d]", p.name, e.index), Reason: Duplicate, Value: printable(k)}
+		}
+		m[k] = v
+		return nil
+	}
+	for _, e := range list {
+		key, hasKey := e.get("key")
+		value, hasValue := e.get("value")
+		if len(e.fields) == 2 && hasKey && hasValue {
+			if fe := put(e, key, value); fe != nil {
+				return nil, fe
+			}
+			continue
+		}
+		for _, f := range e.fields {
+			if fe := put(e, f.sent, f.value); fe != nil {
+				return nil, fe
+			}
+		}
+	}
+	if len(m) > maxListItems {
+		return nil, p.fault(TooLong, p.name, fmt.Sprintf("at most %d", maxListItems))
+	}
+	return m, nil
+}
+
+func parseTime(text, layout string, endOf bool) (time.Time, bool) {
+	dateOnly := func() (time.Time, bool) {
+		t, err := time.Parse(time.DateOnly, text)
+		if err == nil && endOf {
+			t = t.Add(24*time.Hour - time.Second)
+		}
+		return t, err == nil
+	}
+	layouts := []string{time.RFC3339, "2006-01-02T15:04:05-0700"}
+	switch layout {
+	case "date":
+		return dateOnly()
+	case "datetime":
+		if t, ok := dateOnly(); ok {
+			return t, true
+		}
+		layouts = append(layouts, time.DateTime)
+	}
+	for _, l := range layouts {
+		if t, err := time.Parse(l, text); err == nil {
+			return t.UTC(), true
+		}
+	}
+	return time.Time{}, false
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if c != '-' {
+				return false
+			}
+		case '0' <= c && c <= '9', 'a' <= c && c <= 'f', 'A' <= c && c <= 'F':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func isHost(s string) bool {
+	letter := func(c byte) bool { return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' }
+	if s == "" || len(s) > 63 || !letter(s[0]) || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !letter(c) && c != '-' && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}

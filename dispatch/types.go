@@ -1,0 +1,32 @@
+package dispatch
+
+import "log/slog"
+
+// UUID is a lower-case UUID of 36 characters; upper case is lowered when bound.
+type UUID string
+
+// Host is a host name: one RFC 1123 label of at most 63 letters, digits and inner hyphens, not starting with a digit.
+type Host string
+
+// Secret is a string that no log, error or encoding shows.
+type Secret string
+
+// String, GoString, LogValue and MarshalText all give [redacted].
+func (s Secret) String() string { return redacted }
+
+// GoString keeps %#v from showing it.
+func (s Secret) GoString() string { return redacted }
+
+// LogValue keeps slog from showing it.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
+
+// MarshalText keeps encoders from showing it.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// Reveal gives the text itself.
+func (s Secret) Reveal() string { return string(s) }
+
+const redacted = "[redacted]"
+
+// Entity is something a command touches: named by a parameter tagged entity=, or by the command's Entities method.
+type Entity struct{ Type, ID, Access string }
