@@ -13,6 +13,7 @@ type pass struct {
 	values    values
 	entities  []Entity
 	executing bool
+	ran       bool   // the stages are through, f was reached
 	entity    string // in the job: what create made
 	caps      map[string]bool
 }

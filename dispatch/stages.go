@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
+	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 
@@ -60,7 +60,7 @@ func Trace() Stage {
 			if span.IsRecording() {
 				span.SetAttributes(attribute.String("command", name), attribute.String("version", c.Version), attribute.String("code", string(code)))
 				if err != nil {
-					span.SetStatus(codes.Error, string(code))
+					span.SetStatus(otelcodes.Error, string(code))
 				}
 			}
 			if t.duration.Enabled(ctx) {
@@ -71,14 +71,24 @@ func Trace() Stage {
 				if a, ok := r.(Accepted); ok {
 					attrs = append(attrs, slog.String("job", a.JobID))
 				}
-				if err != nil {
-					attrs = append(attrs, slog.String("error", err.Error()))
-				}
+				attrs = append(attrs, reasonFor(err)...)
 				lg.LogAttrs(ctx, slog.LevelInfo, "command", attrs...)
 			}
 			return r, traced(err, span.SpanContext())
 		})
 	}
+}
+
+// reasonFor is what the log says of a failure: of bad parameters the name and the reason, not the value.
+func reasonFor(err error) []slog.Attr {
+	var fe *FieldError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &fe):
+		return []slog.Attr{slog.String("parameter", fe.Field), slog.String("reason", fe.Reason)}
+	}
+	return []slog.Attr{slog.String("error", err.Error())}
 }
 
 // traced notes the trace id in the error, so that a caller who gets only a general text can be helped.

@@ -1,0 +1,188 @@
+package dispatch
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// CommandInfo describes a command. Slices are empty, never nil, since clients of listings read them unchecked.
+type CommandInfo struct {
+	Name, Version, Doc string
+	Mode               string // sync, list, async, async-create
+	Async              bool
+	Since, Deprecated  string
+	Roles              []string
+	Params             []ParamInfo
+	Response           []FieldInfo
+	Errors             []Code
+}
+
+// ParamInfo describes a parameter. Type is one of uuid string boolean integer long short float double date list map.
+type ParamInfo struct {
+	Name     string
+	Aliases  []string
+	Type     string
+	Required bool
+	Doc      string
+	Max, Min int64
+	Default  string // never of a secret
+	OneOf    []string
+	Entity   string
+	Roles    []string
+	Since    string
+	Secret   bool
+}
+
+// FieldInfo describes a member of a response, nested one level.
+type FieldInfo struct {
+	Name, Type, Doc string
+	Fields          []FieldInfo
+}
+
+// Catalog lists the commands that the caller may use, by name, then version, with the parameters it may pass.
+func (r *Registry) Catalog(ctx context.Context, caller any) []CommandInfo {
+	r.seal()
+	p := &pass{reg: r, caller: caller}
+	out := []CommandInfo{}
+	for _, versions := range r.commands {
+		for _, c := range versions {
+			if p.permit(ctx, nil, c) != nil {
+				continue
+			}
+			info := c.info
+			info.Params = slices.DeleteFunc(slices.Clone(info.Params), func(x ParamInfo) bool { return !p.allowed(x.Roles) })
+			out = append(out, info)
+		}
+	}
+	slices.SortFunc(out, func(a, b CommandInfo) int {
+		if n := strings.Compare(a.Name, b.Name); n != 0 {
+			return n
+		}
+		return compareVersions(a.Version, b.Version)
+	})
+	return out
+}
+
+func describe(name, mode string, o *options, s *schema, result reflect.Type) CommandInfo {
+	info := CommandInfo{
+		Name: name, Version: o.version, Doc: o.doc, Mode: mode, Async: strings.HasPrefix(mode, "async"), Since: o.since, Deprecated: o.deprecated,
+		Roles: filled(o.roles), Params: []ParamInfo{}, Response: filled(fieldsOf(result, 0)), Errors: filled(o.errors),
+	}
+	for _, p := range s.params {
+		info.Params = append(info.Params, p.describe())
+	}
+	return info
+}
+
+func filled[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+func (p *param) describe() ParamInfo {
+	i := ParamInfo{Name: p.name, Aliases: filled(p.aliases), Type: p.kind.word(p.typ), Required: p.required, Doc: p.doc, OneOf: filled(p.oneOf),
+		Entity: p.entity, Roles: filled(p.roles), Since: p.since, Secret: p.secret}
+	if !p.secret {
+		i.Default = p.def
+	}
+	if p.min != nil {
+		i.Min = int64(*p.min)
+	}
+	if p.max != nil {
+		i.Max = int64(*p.max)
+	} else if p.kind == kString || p.kind == kSecret {
+		i.Max = defaultMaxString
+	}
+	return i
+}
+
+// word is the type's name in listings.
+func (k kind) word(t reflect.Type) string {
+	switch k {
+	case kUUID:
+		return "uuid"
+	case kBool:
+		return "boolean"
+	case kTime:
+		return "date"
+	case kList:
+		return "list"
+	case kMap, kStruct, kStructs:
+		return "map"
+	case kFloat:
+		if t.Kind() == reflect.Float32 {
+			return "float"
+		}
+		return "double"
+	case kInt, kUint:
+		switch t.Bits() {
+		case 8, 16:
+			return "short"
+		case 32:
+			return "integer"
+		}
+		if t.Kind() == reflect.Int || t.Kind() == reflect.Uint {
+			return "integer"
+		}
+		return "long"
+	}
+	return "string"
+}
+
+// fieldsOf reads the json and doc tags of a result; recursion ends after one nested level.
+func fieldsOf(t reflect.Type, depth int) (fields []FieldInfo) {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() || depth > 1 {
+		return nil
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		switch {
+		case name == "-" || !f.IsExported() && !f.Anonymous:
+			continue
+		case f.Anonymous && name == "":
+			fields = append(fields, fieldsOf(f.Type, depth)...)
+			continue
+		case name == "":
+			name = f.Name
+		}
+		fields = append(fields, FieldInfo{Name: name, Type: jsonType(f.Type), Doc: f.Tag.Get("doc"), Fields: filled(fieldsOf(f.Type, depth+1))})
+	}
+	return fields
+}
+
+func jsonType(t reflect.Type) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "boolean"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32:
+		return "integer"
+	case reflect.Int64, reflect.Uint64:
+		return "long"
+	case reflect.Float32:
+		return "float"
+	case reflect.Float64:
+		return "double"
+	case reflect.Slice, reflect.Array:
+		return "list"
+	case reflect.Map:
+		return "map"
+	case reflect.Struct:
+		if t == reflect.TypeFor[time.Time]() {
+			return "date"
+		}
+		return "map"
+	}
+	return "string"
+}
