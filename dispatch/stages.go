@@ -120,7 +120,11 @@ func Lookup() Stage {
 // is not permitted, or lies outside the caller's roles, answers as if it did not exist.
 func Permit(f func(ctx context.Context, caller any, info CommandInfo) error) Stage {
 	return stage("permit", func(ctx context.Context, p *pass, c *Command) error {
-		return p.permit(ctx, f, p.cmd)
+		err := p.permit(ctx, f, p.cmd)
+		if err != nil && p.cmd.hidden {
+			return unknownCommand(c.Name, c.Version) // the very answer of a name that does not exist
+		}
+		return err
 	})
 }
 
@@ -137,8 +141,6 @@ func (p *pass) permit(ctx context.Context, f func(context.Context, any, CommandI
 	switch {
 	case err == nil:
 		return nil
-	case cmd.hidden:
-		return unknownCommand(cmd.name, cmd.version)
 	case CodeOf(err) == Internal:
 		return Errorf(Forbidden, "%w", err)
 	}
