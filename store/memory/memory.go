@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type Store struct {
 type tables struct {
 	epoch  int64 // last one handed out
 	leases leaseTables
+	jobs   jobTables
 }
 
 func (s *Store) init() {
@@ -36,6 +38,7 @@ func (s *Store) init() {
 		s.turn = make(chan struct{}, 1)
 		s.turn <- struct{}{}
 		s.clock = s.Env.Defaults().Clock
+		s.jobs.init()
 	})
 }
 
@@ -43,13 +46,24 @@ func (s *Store) init() {
 type tx struct {
 	s     *Store
 	now   time.Time
-	undo  []func()
+	undo  []undo
 	hints []string
 	done  bool
 }
 
-func (t *tx) Now() time.Time    { return t.now }
-func (t *tx) Hint(topic string) { t.hints = append(t.hints, topic) }
+func (t *tx) Now() time.Time { return t.now }
+func (t *tx) Hint(topic string) {
+	if n := len(t.hints); n == 0 || t.hints[n-1] != topic {
+		t.hints = append(t.hints, topic)
+	}
+}
+
+// undo is one step of a rollback: f, or the image of a job's row.
+type undo struct {
+	f     func()
+	r     *rec
+	image int
+}
 
 // nextEpoch is the store-wide counter; a rolled back epoch is not reused.
 func (t *tx) nextEpoch() int64 {
@@ -57,7 +71,18 @@ func (t *tx) nextEpoch() int64 {
 	return t.s.epoch
 }
 
-func (t *tx) onRollback(f func()) { t.undo = append(t.undo, f) }
+func (t *tx) onRollback(f func()) { t.undo = append(t.undo, undo{f: f}) }
+
+func (t *tx) rollback() {
+	for _, u := range slices.Backward(t.undo) {
+		if u.f != nil {
+			u.f()
+		} else {
+			t.restore(u)
+		}
+	}
+	t.s.jobs.settle(nil, nil)
+}
 
 // of checks that tx is an open transaction of this store.
 func (s *Store) of(x store.Tx) (*tx, error) {
@@ -73,38 +98,27 @@ func (s *Store) of(x store.Tx) (*tx, error) {
 
 type inTx struct{ s *Store }
 
-// InTx runs fn alone. fn's error or panic, or an ended ctx, undoes everything it did. Transactions do not nest.
-func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, x store.Tx) error) (err error) {
+// InTx runs fn alone, once: here nothing can conflict. fn's error, panic or Goexit, or an ended ctx, undoes everything it
+// did. Transactions do not nest. Waiting for one's turn is waiting on a channel, so that testing/synctest sees it.
+func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, x store.Tx) error) error {
 	s.init()
 	if ctx.Value(inTx{s}) != nil {
 		return errors.New("memory: InTx inside InTx")
 	}
 	if err := ctx.Err(); err != nil {
-		return err
+		return fmt.Errorf("memory: not begun: %w", err)
 	}
 	select {
 	case <-s.turn:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return fmt.Errorf("memory: not begun: %w", ctx.Err())
 	}
-	t := &tx{s: s, now: s.clock.Now().Round(0).UTC().Truncate(time.Microsecond)}
-	if t.now.Before(s.last) {
-		t.now = s.last
-	}
-	s.last = t.now
+	t := s.begin()
 	committed := false
-	defer func() {
-		t.done = true
-		if !committed {
-			for i := len(t.undo) - 1; i >= 0; i-- {
-				t.undo[i]()
-			}
-		}
-		s.turn <- struct{}{}
-		if committed {
-			s.hints.send(t.hints)
-		}
-	}()
+	defer func() { s.end(t, committed) }()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("memory: not begun: %w", err)
+	}
 	if err := fn(context.WithValue(ctx, inTx{s}, true), t); err != nil {
 		return err
 	}
@@ -115,49 +129,28 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, x store.T
 	return nil
 }
 
+// begin opens a transaction for the holder of the turn. Now never goes backwards.
+func (s *Store) begin() *tx {
+	t := &tx{s: s, now: s.clock.Now().UTC().Truncate(time.Microsecond)}
+	if t.now.Before(s.last) {
+		t.now = s.last
+	}
+	s.last = t.now
+	return t
+}
+
+// end gives the turn on, then sends the hints: whoever they wake finds what was committed.
+func (s *Store) end(t *tx, committed bool) {
+	t.done = true
+	if !committed {
+		t.rollback()
+	}
+	s.jobs.dropImages()
+	s.turn <- struct{}{}
+	if committed {
+		s.hints.send(t.hints)
+	}
+}
+
 // Notifier wakes sleepers of this process, after commit.
 func (s *Store) Notifier() store.Notifier { return &s.hints }
-
-// hub fans hints out to coalescing channels of capacity 1.
-type hub struct {
-	mu   sync.Mutex
-	subs map[string]map[*chan struct{}]struct{}
-}
-
-func (h *hub) Wake(topic string) (<-chan struct{}, func()) {
-	c := make(chan struct{}, 1)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.subs == nil {
-		h.subs = map[string]map[*chan struct{}]struct{}{}
-	}
-	if h.subs[topic] == nil {
-		h.subs[topic] = map[*chan struct{}]struct{}{}
-	}
-	key := &c
-	h.subs[topic][key] = struct{}{}
-	return c, func() {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		delete(h.subs[topic], key)
-		if len(h.subs[topic]) == 0 {
-			delete(h.subs, topic)
-		}
-	}
-}
-
-func (h *hub) send(topics []string) {
-	if len(topics) == 0 {
-		return
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, t := range topics {
-		for c := range h.subs[t] {
-			select {
-			case *c <- struct{}{}:
-			default:
-			}
-		}
-	}
-}

@@ -1,0 +1,247 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+// Queues steers and shows the lines that jobs stand in.
+func (s *Store) Queues() syncqueue.Store { return queues{s} }
+
+type queues struct{ s *Store }
+
+func (q queues) Policy(_ context.Context, x store.Tx, set []syncqueue.PolicyRow) ([]syncqueue.PolicyRow, error) {
+	t, err := q.s.of(x)
+	if err != nil {
+		return nil, err
+	}
+	j := &q.s.jobs
+	for _, row := range set {
+		key := syncqueue.Key{Kind: row.Kind, ID: row.ID}
+		old, had := j.policies[key]
+		j.policies[key] = row.Policy
+		t.onRollback(func() {
+			if j.policies[key] = old; !had {
+				delete(j.policies, key)
+			}
+			for _, l := range j.linesOf(row.Kind) {
+				l.limit, l.paused = j.policy(l.key)
+				j.touch(l)
+			}
+		})
+		for _, l := range j.linesOf(row.Kind) {
+			t.apply(l)
+		}
+		j.settle(t, nil)
+	}
+	all := make([]syncqueue.PolicyRow, 0, len(j.policies))
+	for k, p := range j.policies {
+		all = append(all, syncqueue.PolicyRow{Kind: k.Kind, ID: k.ID, Policy: p})
+	}
+	slices.SortFunc(all, func(a, b syncqueue.PolicyRow) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+	})
+	return all, nil
+}
+
+// linesOf are the lines of a kind ("": all), by key.
+func (j *jobTables) linesOf(kind string) []*line {
+	var ls []*line
+	for _, l := range j.lines {
+		if kind == "" || l.key.Kind == kind {
+			ls = append(ls, l)
+		}
+	}
+	slices.SortFunc(ls, func(a, b *line) int { return compareKeys(a.key, b.key) })
+	return ls
+}
+
+func compareKeys(a, b syncqueue.Key) int {
+	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+}
+
+// apply brings a line to its present policy.
+func (t *tx) apply(l *line) {
+	j := &t.s.jobs
+	oldLimit, wasPaused := l.limit, l.paused
+	l.limit, l.paused = j.policy(l.key)
+	if l.limit == oldLimit && l.paused == wasPaused {
+		return
+	}
+	j.touch(l)
+	switch {
+	case oldLimit == 0 && l.limit > 0:
+		for _, r := range slices.Collect(l.others.all()) {
+			if r.State == job.Ready || r.State == job.Running || r.State == job.Parked {
+				t.update(r, func(r *rec) { r.takeTurn(t, l) })
+			}
+		}
+	case oldLimit > 0 && l.limit == 0:
+		for _, r := range slices.Collect(l.holders.all()) {
+			t.update(r, func(r *rec) { r.Turn, r.since = false, time.Time{} })
+		}
+	}
+	if l.paused && !wasPaused { // granted but not claimed: back to their places
+		for _, part := range []*set{&l.holders, &l.others} {
+			for _, r := range slices.Collect(part.all()) {
+				if r.State == job.Ready {
+					t.update(r, func(r *rec) {
+						r.Turn, r.since = false, time.Time{}
+						r.joinLine(t)
+					})
+				}
+			}
+		}
+	}
+	t.grant(l, nil)
+}
+
+func (q queues) List(_ context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
+	t, err := q.s.of(x)
+	if err != nil {
+		return nil, err
+	}
+	if f.Limit <= 0 || f.Limit > 1000 {
+		f.Limit = 1000
+	}
+	switch {
+	case f.Keys:
+		return q.s.jobs.keys(f), nil
+	case f.Older > 0:
+		return q.s.jobs.older(f, t.now.Add(-f.Older)), nil
+	}
+	waiting, place, seq, err := syncqueue.ParseCursor(f.After)
+	if err != nil {
+		return nil, err
+	}
+	l := q.s.jobs.lines[f.Key]
+	if l == nil {
+		return nil, nil
+	}
+	var rows []*rec
+	if !waiting {
+		holders := l.holding()
+		rows = take(rows, holders.after(place, seq), f.Limit)
+		place, seq = -1, -1
+	}
+	rows = take(rows, l.waiters.after(place, seq), f.Limit)
+	return l.items(rows), nil
+}
+
+// keys lists the first waiter of each key that has a line.
+func (j *jobTables) keys(f syncqueue.Filter) []syncqueue.Item {
+	kind, id, _ := strings.Cut(f.After, "\n")
+	var out []syncqueue.Item
+	for _, l := range j.linesOf(f.Kind) {
+		if l.waiters.n == 0 || f.After != "" && compareKeys(l.key, syncqueue.Key{Kind: kind, ID: id}) <= 0 {
+			continue
+		}
+		if len(out) == f.Limit {
+			break
+		}
+		i := l.item(l.waiters.first())
+		i.Held, i.Waiting = l.holding().n, l.waiters.n
+		out = append(out, i)
+	}
+	return out
+}
+
+// older lists waiters that joined before then, behind the holders of their keys.
+func (j *jobTables) older(f syncqueue.Filter, then time.Time) []syncqueue.Item {
+	var out []syncqueue.Item
+	for _, l := range j.linesOf(f.Kind) {
+		var late []*rec
+		for r := range l.waiters.all() {
+			if !r.enqueued.After(then) {
+				late = append(late, r)
+			}
+		}
+		if len(late) > 0 {
+			out = append(append(out, l.items(slices.Collect(l.holding().all()))...), l.items(late)...)
+		}
+		if len(out) >= f.Limit {
+			return out[:f.Limit]
+		}
+	}
+	return out
+}
+
+// holding are those that count as holders.
+func (l *line) holding() *set {
+	if l.limit > 0 {
+		return &l.holders
+	}
+	s := &set{}
+	for r := range l.others.all() {
+		if r.State == job.Ready || r.State == job.Running || r.State == job.Parked {
+			s.add(r.Place, r)
+		}
+	}
+	return s
+}
+
+func (l *line) items(rows []*rec) []syncqueue.Item {
+	out := make([]syncqueue.Item, len(rows))
+	for i, r := range rows {
+		out[i] = l.item(r)
+	}
+	return out
+}
+
+func (l *line) item(r *rec) syncqueue.Item {
+	i := syncqueue.Item{Seq: r.Seq, Place: r.Place, Key: l.key, Content: r.ID, Epoch: r.Epoch, Enqueued: r.enqueued}
+	if r.State != job.Waiting {
+		i.Holder, i.Since = r.Session, r.since
+		if i.Since.IsZero() { // needs no turn
+			i.Since = r.Updated
+		}
+	}
+	if i.Enqueued.IsZero() {
+		i.Enqueued = r.Created
+	}
+	return i
+}
+
+// Audit repairs lines whose holders or waiters are none, or whose next waiter nobody would be offered.
+func (q queues) Audit(_ context.Context, x store.Tx, limit int) (repaired int, err error) {
+	t, err := q.s.of(x)
+	if err != nil {
+		return 0, err
+	}
+	for _, l := range q.s.jobs.linesOf("") {
+		if repaired >= limit {
+			break
+		}
+		if q.s.jobs.mend(l) {
+			repaired++
+			t.grant(l, nil)
+		}
+	}
+	q.s.jobs.settle(t, nil)
+	return repaired, nil
+}
+
+// mend tells whether a line was wrong. What it repairs stays repaired after a rollback.
+func (j *jobTables) mend(l *line) (wrong bool) {
+	purge := func(s *set, belongs func(r *rec) bool) {
+		for _, chunk := range slices.Clone(s.chunks) {
+			for _, e := range slices.Clone(chunk) {
+				if j.rows[e.r.ID] != e.r || final(e.r.State) || !belongs(e.r) {
+					wrong = s.remove(e.key, e.r) || wrong
+				}
+			}
+		}
+	}
+	purge(&l.holders, func(r *rec) bool { return r.Turn })
+	purge(&l.waiters, func(r *rec) bool { return r.State == job.Waiting })
+	wrong = wrong || l.next() != l.offered
+	j.touch(l)
+	return wrong
+}
