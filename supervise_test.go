@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,8 +235,8 @@ func TestGroupHealth(t *testing.T) {
 			t.Errorf("%s after %v, want %s after 100ms", got, time.Since(start), want)
 		}
 		g.Health()
-		if slow.asked != 1 {
-			t.Errorf("asked %d times while hanging", slow.asked)
+		if n := slow.asked.Load(); n != 1 {
+			t.Errorf("asked %d times while hanging", n)
 		}
 		time.Sleep(time.Second)
 		if s := g.Status(); len(s) != 4 || s[3].Name != "in/x" || s[3].Health.State != "ready" {
@@ -251,12 +252,12 @@ func TestGroupHealth(t *testing.T) {
 type reporter struct {
 	drover.Func
 	delay time.Duration
-	asked int
+	asked atomic.Int32
 }
 
 func (r *reporter) Run(ctx context.Context) error { <-ctx.Done(); return nil }
 func (r *reporter) Health() drover.Health {
-	r.asked++
+	r.asked.Add(1)
 	if r.delay > 0 {
 		time.Sleep(r.delay)
 	}
