@@ -28,9 +28,10 @@ type Store struct {
 
 // tables are the component's data, guarded by turn; each component's file declares its own part.
 type tables struct {
-	epoch  int64 // last one handed out
-	leases leaseTables
-	jobs   jobTables
+	epoch   int64 // last one handed out
+	leases  leaseTables
+	jobs    jobTables
+	tracker trackerTables
 }
 
 func (s *Store) init() {
