@@ -46,7 +46,7 @@ func Postgres(t testing.TB) *PostgresServer {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.pg == nil && shared.err == nil {
-		shared.pg, shared.err = startPostgres()
+		shared.pg, shared.err = StartPostgres()
 	}
 	if shared.err != nil {
 		postgresFailed(t, shared.err)
@@ -66,7 +66,7 @@ func FreshPostgres(t testing.TB, settings ...string) *PostgresServer {
 	if os.Getenv("DROVER_POSTGRES_DSN") != "" {
 		t.Skip("DROVER_POSTGRES_DSN names a server that is not ours to kill or freeze")
 	}
-	s, err := startPostgres(settings...)
+	s, err := StartPostgres(settings...)
 	if err != nil {
 		postgresFailed(t, err)
 	}
@@ -105,7 +105,9 @@ func postgresFailed(t testing.TB, err error) {
 	t.Fatalf("PostgreSQL does not start: %v", err)
 }
 
-func startPostgres(settings ...string) (*PostgresServer, error) {
+// StartPostgres is FreshPostgres for programs that are no tests: the caller stops it. With DROVER_POSTGRES_DSN it gives that
+// server, and the settings are ignored.
+func StartPostgres(settings ...string) (*PostgresServer, error) {
 	if dsn := os.Getenv("DROVER_POSTGRES_DSN"); dsn != "" {
 		return &PostgresServer{dsn: dsn, external: true}, nil
 	}
@@ -184,25 +186,51 @@ func (s *PostgresServer) exec(ctx context.Context, q string) error {
 // Database creates an empty database for the test, drops it at the end, and gives its DSN.
 func (s *PostgresServer) Database(t testing.TB) string {
 	t.Helper()
-	name := fmt.Sprintf("t%d_%d", os.Getpid(), s.next.Add(1))
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := s.exec(ctx, "CREATE DATABASE "+name); err != nil {
-		t.Fatalf("create database: %v", err)
+	dsn, drop, err := s.Create(ctx)
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		if err := s.exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil && (s.external || s.Alive()) {
-			t.Logf("drop database: %v", err)
+		if err := drop(ctx); err != nil && (s.external || s.Alive()) {
+			t.Log(err)
 		}
 	})
+	return dsn
+}
+
+// Create makes an empty database and gives its DSN and what drops it.
+func (s *PostgresServer) Create(ctx context.Context) (dsn string, drop func(context.Context) error, err error) {
+	name := fmt.Sprintf("t%d_%d", os.Getpid(), s.next.Add(1))
+	if err := s.exec(ctx, "CREATE DATABASE "+name); err != nil {
+		return "", nil, fmt.Errorf("create database: %w", err)
+	}
 	u, err := url.Parse(s.dsn)
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, fmt.Errorf("DSN: %w", err)
 	}
 	u.Path = "/" + name
-	return u.String()
+	drop = func(ctx context.Context) error {
+		if err := s.exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)"); err != nil {
+			return fmt.Errorf("drop database: %w", err)
+		}
+		return nil
+	}
+	return u.String(), drop, nil
+}
+
+// Bin is the folder of the server's programs (pgbench, psql), "" for a server that is not ours.
+func (s *PostgresServer) Bin() string { return s.bin }
+
+// Pid is the server's process, 0 for a server that is not ours.
+func (s *PostgresServer) Pid() int {
+	if s.proc == nil {
+		return 0
+	}
+	return s.proc.cmd.Process.Pid
 }
 
 // Proxied starts a Proxy in front of the server and gives dsn as reached through it.
