@@ -1,46 +1,129 @@
-// Package sqlite is the embedded durable store, by way of bun: one writer, one node.
 package sqlite
 
 import (
 	"context"
-	"io/fs"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
-	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store"
-	"github.com/drover-cloud/drover/syncqueue"
+	"github.com/drover-cloud/drover/store/internal/hub"
+	"github.com/drover-cloud/drover/store/internal/sqlstore"
 )
 
-// Store implements store.Runner and job.Store, syncqueue.Store, … on one
-// *bun.DB the host owns. Nothing is opened or closed here.
-type Store struct{ db *bun.DB }
+// ErrConfig: a field of Config is out of its bounds. It is [drover.ErrConfig] too.
+var ErrConfig = fmt.Errorf("sqlite: %w", drover.ErrConfig)
 
+// Config of a Store; the zero value is ready.
 type Config struct {
-	Prefix string // of table names; "" = none
-	Env    drover.Env
+	Prefix string     // of table and index names: lower-case letters, digits and _, at most 32; "" = none (tables are called drover_…)
+	Env    drover.Env // Clock is the store's clock; Go is not used
 }
 
-func New(db *bun.DB, cfg Config) *Store { return &Store{db: db} }
+// Store implements store.Runner and, by its accessors, every component's Store interface, on one *bun.DB the host owns.
+// It may be used concurrently.
+type Store struct {
+	db    *bun.DB
+	env   drover.Env
+	pre   string // put before each drover_ in a statement
+	bad   error  // of Config
+	gate  chan struct{}
+	hints hub.Hub
 
-// Join lets the SDK take part in the host's own transaction; wakeups are found by polling
-// when the host commits by itself.
-func (s *Store) Join(tx bun.Tx) store.Tx { panic("sketch") }
-
-func (s *Store) Migrate(ctx context.Context) error { panic("sketch") } // idempotent
-func Migrations() fs.FS                            { panic("sketch") } // for hosts with their own migrator
-func (s *Store) Notifier() store.Notifier          { panic("sketch") } // in process; hints only
-
-func (s *Store) InTx(ctx context.Context, fn func(context.Context, store.Tx) error) error {
-	panic("sketch")
+	mu    sync.Mutex
+	last  time.Time // the highest Now given out
+	epoch int64     // the highest epoch given out, committed or not
 }
 
-// One accessor for each component's Store interface; also Tracker (hypervisor/tracker).
-func (s *Store) Jobs() job.Store           { panic("sketch") }
-func (s *Store) Queues() syncqueue.Store   { panic("sketch") }
-func (s *Store) Leases() lease.Store       { panic("sketch") }
-func (s *Store) Ledger() lease.LedgerStore { panic("sketch") }
+var prefixes = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,31}$`)
+
+// New makes a store of db. A bad Config is reported by Migrate and by every transaction, as [ErrConfig].
+func New(db *bun.DB, cfg Config) *Store {
+	s := &Store{db: db, env: cfg.Env.Defaults(), pre: cfg.Prefix, gate: make(chan struct{}, 1)}
+	switch {
+	case db == nil:
+		s.bad = fmt.Errorf("%w: db: nil", ErrConfig)
+	case cfg.Prefix != "" && !prefixes.MatchString(cfg.Prefix):
+		s.bad = fmt.Errorf("%w: Prefix: %q: lower-case letters, digits and _, not a digit first, at most 32", ErrConfig, cfg.Prefix)
+	}
+	return s
+}
+
+// names puts the prefix before the table and index names of a statement.
+func (s *Store) names(query string) string {
+	if s.pre == "" {
+		return query
+	}
+	return strings.ReplaceAll(query, "drover_", s.pre+"drover_")
+}
+
+// now is Env.Clock cut to microseconds, never below an earlier answer.
+func (s *Store) now() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.env.Clock.Now().Round(0).UTC().Truncate(time.Microsecond); t.After(s.last) {
+		s.last = t
+	}
+	return s.last
+}
+
+// Notifier wakes sleepers of this process, after commit.
+func (s *Store) Notifier() store.Notifier { return &s.hints }
+
+// Leases keeps sessions and named leases.
+func (s *Store) Leases() lease.Store { return sqlstore.Leases{Dialect: s.dialect()} }
+
+// Ledger keeps the due times of periodic tasks.
+func (s *Store) Ledger() lease.LedgerStore { return sqlstore.Ledger{Dialect: s.dialect()} }
+
+func (s *Store) dialect() sqlstore.Dialect {
+	return sqlstore.Dialect{
+		Of: func(x store.Tx) (bun.IDB, error) {
+			t, err := s.of(x)
+			if err != nil {
+				return nil, err
+			}
+			return t.bun, nil
+		},
+		Epoch: func(ctx context.Context, x store.Tx) (int64, error) {
+			t, err := s.of(x)
+			if err != nil {
+				return 0, err
+			}
+			return t.nextEpoch(ctx)
+		},
+		Store: func(ctx context.Context, x store.Tx) (string, error) {
+			t, err := s.of(x)
+			if err != nil {
+				return "", err
+			}
+			return t.storeID(ctx)
+		},
+		Names: s.names,
+		Busy:  `EXISTS (SELECT 1 FROM drover_job j WHERE j.session_epoch = s.epoch AND j.state = 'running')`,
+	}
+}
+
+// AfterFailover raises the store's incarnation, as after a restore that may have lost commits: every session is over and
+// every token handed out before is lower than any that follows.
+func (s *Store) AfterFailover(ctx context.Context) error {
+	return s.InTx(ctx, func(ctx context.Context, x store.Tx) error {
+		t, err := s.of(x)
+		if err != nil {
+			return err
+		}
+		if _, err := t.exec(ctx, `UPDATE drover_meta SET incarnation = incarnation + 1, epoch = epoch + ?`, int64(1)<<32); err != nil {
+			return err
+		}
+		_, err = t.exec(ctx, `UPDATE drover_session SET until = 0 WHERE state <> 'dead'`)
+		return err
+	})
+}
 
 var _ store.Runner = (*Store)(nil)

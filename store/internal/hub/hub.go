@@ -1,0 +1,49 @@
+// Package hub wakes the sleepers of one process: the in-process part of every store's Notifier.
+package hub
+
+import "sync"
+
+// Hub fans hints out to coalescing channels of capacity 1. The zero value is ready; it may be used concurrently.
+type Hub struct {
+	mu   sync.Mutex
+	subs map[string]map[chan struct{}]struct{}
+}
+
+// Wake subscribes to topic until stop is called.
+func (h *Hub) Wake(topic string) (<-chan struct{}, func()) {
+	c := make(chan struct{}, 1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subs == nil {
+		h.subs = map[string]map[chan struct{}]struct{}{}
+	}
+	if h.subs[topic] == nil {
+		h.subs[topic] = map[chan struct{}]struct{}{}
+	}
+	h.subs[topic][c] = struct{}{}
+	return c, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.subs[topic], c)
+		if len(h.subs[topic]) == 0 {
+			delete(h.subs, topic)
+		}
+	}
+}
+
+// Send wakes the sleepers on each topic; it never blocks.
+func (h *Hub) Send(topics []string) {
+	if len(topics) == 0 {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, t := range topics {
+		for c := range h.subs[t] {
+			select {
+			case c <- struct{}{}:
+			default:
+			}
+		}
+	}
+}

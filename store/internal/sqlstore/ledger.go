@@ -1,0 +1,92 @@
+package sqlstore
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
+)
+
+// Ledger is a lease.LedgerStore on the table drover_ledger.
+type Ledger struct{ Dialect }
+
+// Take gives out a due time; see lease.LedgerStore.
+func (l Ledger) Take(ctx context.Context, tx store.Tx, t lease.Token, name string, due time.Time) (int64, time.Duration, error) {
+	o, err := l.open(tx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := o.serial(ctx, "ledger/"+name); err != nil {
+		return 0, 0, err
+	}
+	if err := o.holds(ctx, t); err != nil {
+		return 0, 0, err
+	}
+	if wait := due.Sub(tx.Now()) - time.Second; wait > 0 {
+		return 0, wait, nil
+	}
+	attempts, ok, err := o.attempt(ctx, t.Store, name, due.UnixMicro())
+	if err != nil || !ok {
+		return 0, 0, err
+	}
+	epoch, err := o.Epoch(ctx, tx)
+	if err != nil {
+		return 0, 0, err
+	}
+	_, err = o.exec(ctx, `INSERT INTO drover_ledger (name, due, session, epoch, attempts, done, outcome) VALUES (?, ?, ?, ?, ?, 0, '')
+		ON CONFLICT (name) DO UPDATE SET due = excluded.due, session = excluded.session, epoch = excluded.epoch,
+			attempts = excluded.attempts, done = 0, outcome = ''`, name, due.UnixMicro(), t.Epoch, epoch, attempts)
+	if err != nil {
+		return 0, 0, err
+	}
+	return epoch, 0, nil
+}
+
+// attempt tells whether due may be given out, and the how manieth time that is.
+func (o *open) attempt(ctx context.Context, present, name string, due int64) (n int, ok bool, err error) {
+	var last int64
+	var attempts, done, held int
+	found, err := o.row(ctx, `SELECT g.due, g.attempts, g.done, CASE WHEN s.state <> 'dead' AND s.store = ? AND s.until > ? THEN 1 ELSE 0 END
+		FROM drover_ledger g LEFT JOIN drover_session s ON s.epoch = g.session WHERE g.name = ?`,
+		[]any{present, o.now, name}, &last, &attempts, &done, &held)
+	switch {
+	case err != nil:
+		return 0, false, err
+	case !found:
+		return 1, true, nil
+	case done == 0 && held == 1:
+		return 0, false, nil
+	case due > last:
+		return 1, true, nil
+	}
+	return attempts + 1, due == last && done == 0 && attempts < lease.Attempts, nil
+}
+
+// Done marks a run done; see lease.LedgerStore.
+func (l Ledger) Done(ctx context.Context, tx store.Tx, name string, epoch int64, outcome string) error {
+	o, err := l.open(tx)
+	if err != nil {
+		return err
+	}
+	n, err := o.exec(ctx, `UPDATE drover_ledger SET outcome = CASE WHEN done = 0 THEN ? ELSE outcome END, done = 1
+		WHERE name = ? AND epoch = ?`, strings.ToValidUTF8(outcome[:min(len(outcome), 1024)], ""), name, epoch)
+	if err == nil && n == 0 {
+		err = store.ErrConflict
+	}
+	return err
+}
+
+// Last is the last due time given out; see lease.LedgerStore.
+func (l Ledger) Last(ctx context.Context, tx store.Tx, name string) (time.Time, error) {
+	o, err := l.open(tx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var due int64
+	if found, err := o.row(ctx, `SELECT due FROM drover_ledger WHERE name = ?`, []any{name}, &due); err != nil || !found {
+		return time.Time{}, err
+	}
+	return at(due), nil
+}

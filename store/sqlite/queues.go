@@ -1,0 +1,152 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"strings"
+
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+type queues struct{ s *Store }
+
+// page is the default and the most.
+const page = 1000
+
+const selectItem = `SELECT seq, place, key_kind, key_id, id, session, epoch, coalesce(joined, created), coalesce(since, updated), line FROM drover_job `
+
+// List finds items; see syncqueue.Store.
+func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
+	t, err := q.s.of(x)
+	if err != nil {
+		return nil, err
+	}
+	if f.Limit <= 0 || f.Limit > page {
+		f.Limit = page
+	}
+	switch {
+	case f.Key != (syncqueue.Key{}):
+		return t.lineOf(ctx, f)
+	case f.Keys:
+		return t.lines(ctx, f)
+	case f.Older > 0:
+		return t.late(ctx, f)
+	}
+	return nil, nil
+}
+
+// items reads what selectItem selects.
+func (t *tx) items(ctx context.Context, query string, args ...any) (is []syncqueue.Item, err error) {
+	err = t.each(ctx, selectItem+query, args, func(scan func(...any) error) error {
+		var i syncqueue.Item
+		var joined, since sql.NullInt64
+		var line int
+		err := scan(&i.Seq, &i.Place, &i.Key.Kind, &i.Key.ID, &i.Content, &i.Holder, &i.Epoch, &joined, &since, &line)
+		i.Enqueued, i.Since = fromUS(joined), fromUS(since)
+		if line == waits {
+			i.Holder, i.Since = "", fromUS(sql.NullInt64{})
+		}
+		is = append(is, i)
+		return err
+	})
+	return is, err
+}
+
+// lineOf lists a key: holders, then waiters.
+func (t *tx) lineOf(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Item, err error) {
+	waiting, place, seq, err := syncqueue.ParseCursor(f.After)
+	if err != nil {
+		return nil, err
+	}
+	if !waiting {
+		if is, err = t.holders(ctx, f.Key, place, seq, f.Limit); err != nil {
+			return nil, err
+		}
+		place, seq = -1, -1
+	}
+	if len(is) == f.Limit {
+		return is, nil
+	}
+	more, err := t.items(ctx, `WHERE key_kind = ?1 AND key_id = ?2 AND line = 0 AND (place, seq) > (?3, ?4) ORDER BY place, seq LIMIT ?5`,
+		f.Key.Kind, f.Key.ID, place, seq, f.Limit-len(is))
+	return append(is, more...), err
+}
+
+// holders of a key in order of place. Of a key without limit those that are ready, running or parked count.
+func (t *tx) holders(ctx context.Context, k syncqueue.Key, place, seq int64, limit int) ([]syncqueue.Item, error) {
+	p, err := t.policy(ctx, k)
+	if err != nil {
+		return nil, err
+	}
+	which := `line = 1`
+	if p.Limit == 0 {
+		which = `line IN (1, 2) AND state IN ('ready', 'running', 'parked')`
+	}
+	return t.items(ctx, `WHERE key_kind = ?1 AND key_id = ?2 AND `+which+` AND (place, seq) > (?3, ?4) ORDER BY place, seq LIMIT ?5`,
+		k.Kind, k.ID, place, seq, limit)
+}
+
+// lines lists the first waiter of each key that has a line, with counts.
+func (t *tx) lines(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Item, err error) {
+	kind, id, _ := strings.Cut(f.After, "\n")
+	for len(is) < f.Limit {
+		k, ok, err := t.nextLine(ctx, syncqueue.Key{Kind: kind, ID: id}, f.Kind)
+		if err != nil || !ok {
+			return is, err
+		}
+		kind, id = k.Kind, k.ID
+		first, err := t.items(ctx, `WHERE key_kind = ? AND key_id = ? AND line = 0 ORDER BY place, seq LIMIT 1`, kind, id)
+		if err != nil {
+			return nil, err
+		}
+		p, err := t.policy(ctx, k)
+		if err != nil {
+			return nil, err
+		}
+		err = t.row(ctx, `SELECT count(*) FILTER (WHERE line = 1 OR ?3 = 0 AND line = 2 AND state IN ('ready', 'running', 'parked')),
+			count(*) FILTER (WHERE line = 0) FROM drover_job WHERE key_kind = ?1 AND key_id = ?2 AND line IS NOT NULL`,
+			[]any{kind, id, p.Limit}, &first[0].Held, &first[0].Waiting)
+		if err != nil {
+			return nil, err
+		}
+		is = append(is, first...)
+	}
+	return is, nil
+}
+
+// nextLine finds the first key behind after (the zero Key: the first) that has a line, of one kind if that is set.
+func (t *tx) nextLine(ctx context.Context, after syncqueue.Key, kind string) (k syncqueue.Key, ok bool, err error) {
+	behind := `(key_kind, key_id) > (?1, ?2)`
+	if after == (syncqueue.Key{}) {
+		after.Kind, behind = kind, `(key_kind, key_id) >= (?1, ?2)`
+	}
+	err = t.each(ctx, `SELECT key_kind, key_id FROM drover_job INDEXED BY drover_job_line WHERE line IS NOT NULL AND line = 0
+		AND `+behind+` AND (?3 = '' OR key_kind = ?3) ORDER BY key_kind, key_id LIMIT 1`,
+		[]any{after.Kind, after.ID, kind}, func(scan func(...any) error) error {
+			ok = true
+			return scan(&k.Kind, &k.ID)
+		})
+	return k, ok, err
+}
+
+// late lists who waits longer than f.Older, behind the holders of the key.
+func (t *tx) late(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Item, err error) {
+	waiters, err := t.items(ctx, `WHERE line = 0 AND line IS NOT NULL AND joined <= ?1 AND (?2 = '' OR key_kind = ?2)
+		ORDER BY key_kind, key_id, place, seq LIMIT ?3`, t.now.Add(-f.Older).UnixMicro(), f.Kind, f.Limit)
+	if err != nil {
+		return nil, err
+	}
+	var last syncqueue.Key
+	for _, w := range waiters {
+		if w.Key != last {
+			hs, err := t.holders(ctx, w.Key, -1, -1, f.Limit)
+			if err != nil {
+				return nil, err
+			}
+			is, last = append(is, hs...), w.Key
+		}
+		is = append(is, w)
+	}
+	return is[:min(len(is), f.Limit)], nil
+}
