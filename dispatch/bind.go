@@ -212,7 +212,7 @@ func (p *param) parseDuration(text string, v reflect.Value) *FieldError {
 }
 
 func (p *param) parseUUID(text string, v reflect.Value) *FieldError {
-	if !(text == "-1" && p.words["minusone"]) && !isUUID(text) {
+	if minusOne := text == "-1" && p.words["minusone"]; !minusOne && !isUUID(text) {
 		return p.fault(BadType, text, "a UUID")
 	}
 	v.SetString(strings.ToLower(text))

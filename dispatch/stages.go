@@ -229,14 +229,14 @@ func (p *pass) entitiesOf(ctx context.Context, v reflect.Value, bad []*FieldErro
 }
 
 // ids are the entity ids in a bound field.
-func (x *param) ids(v reflect.Value) (ids []string) {
-	if x.pointer {
+func (p *param) ids(v reflect.Value) (ids []string) {
+	if p.pointer {
 		if v.IsNil() {
 			return nil
 		}
 		v = v.Elem()
 	}
-	if x.kind == kList {
+	if p.kind == kList {
 		for i := range v.Len() {
 			ids = append(ids, v.Index(i).String())
 		}

@@ -11,7 +11,7 @@ type Host string
 // Secret is a string that no log, error or encoding shows.
 type Secret string
 
-// String, GoString, LogValue and MarshalText all give [redacted].
+// String gives [redacted], as GoString, LogValue and MarshalText do.
 func (s Secret) String() string { return redacted }
 
 // GoString keeps %#v from showing it.

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -177,7 +178,7 @@ func (p *Proxy) pump(dst, src net.Conn, direction int) {
 			return
 		}
 		if err != nil {
-			if hole && err == io.EOF { // the other side must not learn that this one left
+			if hole && errors.Is(err, io.EOF) { // the other side must not learn that this one left
 				p.wait()
 				continue
 			}
