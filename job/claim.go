@@ -1,0 +1,131 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
+)
+
+// oldestEvery is how often a claim takes the oldest jobs whatever their priority, so that none starves.
+const oldestEvery = 10
+
+func (m *Manager) wantsClaim() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.more && !m.draining && !m.stopping && m.anyFree()
+}
+
+// claim takes jobs for the free slots and starts them.
+func (m *Manager) claim(ctx context.Context) error {
+	var c Claim
+	var got Claimed
+	var began time.Time
+	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		if c.Max == 0 && !m.reserve(&c) {
+			return nil
+		}
+		began = m.env.Clock.Now()
+		if got, err = m.store.Claim(ctx, tx, c); err != nil {
+			return err
+		}
+		m.noteNext(tx.Now(), &got)
+		return m.publishAll(ctx, tx, "update", got.Rows)
+	})
+	m.claimed(&c, &got, err)
+	m.start(got.Rows, c, began)
+	if err != nil {
+		if errors.Is(err, store.ErrConflict) { // the store says that the session is over: it will notice
+			m.log.Debug("job claim refused: session not live")
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+// reserve takes the free slots for a claim. It is called inside the transaction.
+func (m *Manager) reserve(c *Claim) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.more = false
+	if m.draining || m.stopping {
+		return false
+	}
+	c.Session, c.Kinds = m.bound.token, m.served
+	c.Free, c.Max = m.take(m.cfg.ClaimBatch)
+	if c.Max == 0 {
+		m.more = true
+		return false
+	}
+	m.round.claims++
+	c.Oldest = m.round.claims%oldestEvery == 0
+	return true
+}
+
+// claimed notes what a claim told.
+func (m *Manager) claimed(c *Claim, got *Claimed, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if c.Max == 0 {
+		return
+	}
+	if err != nil {
+		m.adopt = !errors.Is(err, store.ErrConflict)
+		m.more = m.adopt
+		got.Rows = nil
+		return
+	}
+	m.hold = len(got.Rows) >= c.Max
+	m.more = m.more || got.More || len(got.Rows) >= c.Max
+	m.cancels = m.cancels || got.Cancels
+	if got.Sweep || got.Due {
+		m.tick = time.Time{}
+	}
+}
+
+// adoptUnknown starts jobs that run under this session in the store only: a claim whose commit seemed to fail has
+// happened. It waits until no flush is under way that might start jobs.
+func (m *Manager) adoptUnknown(ctx context.Context) error {
+	m.mu.Lock()
+	if !m.adopt || m.starting > 0 {
+		m.mu.Unlock()
+		return nil
+	}
+	token, starts := m.bound.token, m.starts
+	known := make(map[key]bool, len(m.runs))
+	for k := range m.runs {
+		known[k] = true
+	}
+	m.mu.Unlock()
+	rows, err := m.runningUnder(ctx, token)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	if m.starting > 0 || m.starts != starts {
+		m.mu.Unlock()
+		return nil // next round
+	}
+	m.adopt = false
+	m.mu.Unlock()
+	unknown := rows[:0]
+	for _, r := range rows {
+		if !known[key{r.ID, r.Epoch}] {
+			unknown = append(unknown, r)
+		}
+	}
+	m.start(unknown, Claim{Session: token}, m.env.Clock.Now())
+	return nil
+}
+
+func (m *Manager) runningUnder(ctx context.Context, token lease.Token) (rows []Row, err error) {
+	err = m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		found, err := m.store.List(ctx, tx, Find{Sessions: []int64{token.Epoch}, Limit: maxWorkers})
+		rows = found.Rows
+		return err
+	})
+	return rows, err
+}

@@ -1,0 +1,366 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/drover-cloud/drover/store"
+)
+
+const maxFlushes = 2 // under way at once: while one waits for the commit, the other fills
+
+// batch is what one flush writes. It is taken once, inside the transaction, and kept when that is repeated.
+type batch struct {
+	taken   bool
+	outs    []*outcome
+	freed   int   // turns it may hand on, at most
+	start   Claim // what of them may start here
+	began   time.Time
+	started []Row
+	done    []bool
+	moves   []Move
+}
+
+// wantsFlush says that a flush would find a batch. Manager.mu is held.
+func (m *Manager) wantsFlush() bool {
+	return len(m.pending) > 0 && m.flushes < maxFlushes && m.untaken == 0
+}
+
+// pumpFlushes starts a flush whenever one is wanted, until ctx ends. All are started here, so that their names do not depend
+// on which handler returned first.
+func (m *Manager) pumpFlushes(ctx context.Context) {
+	var delay <-chan time.Time
+	for {
+		fired := false
+		select {
+		case <-ctx.Done():
+		case <-m.pump:
+		case <-delay:
+			delay, fired = nil, true
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if !fired && m.mayFill() {
+			if delay == nil {
+				delay = m.env.Clock.After(m.cfg.FinishDelay)
+			}
+			continue
+		}
+		for m.beginFlush() {
+			m.env.Go("flush", func() { m.flush(ctx) })
+		}
+	}
+}
+
+// mayFill says that more handlers run than a batch holds, so that a short delay fills it.
+func (m *Manager) mayFill() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.stopping && m.executing > m.cfg.FinishBatch && len(m.pending) < m.cfg.FinishBatch
+}
+
+func (m *Manager) beginFlush() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.wantsFlush() {
+		return false
+	}
+	m.flushes++
+	m.untaken++
+	return true
+}
+
+// flush stores a batch of outcomes. While the store is down it tries again as long as the session is trusted: the same
+// moves, which are answered as done if they were. After that the jobs run again elsewhere.
+func (m *Manager) flush(ctx context.Context) {
+	b := &batch{}
+	for wait := firstBackoff; ; wait = min(2*wait, maxBackoff) {
+		err := m.write(ctx, b)
+		if err == nil {
+			break
+		}
+		m.giveUpStart(b)
+		if ctx.Err() == nil && m.stillTrusted(b) {
+			m.log.Warn("job outcomes not stored", "err", err, "again", wait)
+			if m.env.Sleep(ctx, wait) == nil {
+				continue
+			}
+		}
+		m.settle(b.outs)
+		b.outs = nil
+		break
+	}
+	m.flushed(b)
+}
+
+// flushInline is flush for Step: one try per batch.
+func (m *Manager) flushInline(ctx context.Context) error {
+	for m.beginFlush() {
+		b := &batch{}
+		err := m.write(ctx, b)
+		if err != nil {
+			m.giveUpStart(b)
+			m.putBack(b)
+		}
+		m.flushed(b)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write is one try.
+func (m *Manager) write(ctx context.Context, b *batch) error {
+	return m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		if !b.taken {
+			m.takeBatch(b)
+		}
+		if len(b.outs) == 0 {
+			return nil
+		}
+		b.began, b.started = m.env.Clock.Now(), nil
+		return m.finish(ctx, tx, b)
+	})
+}
+
+// takeBatch takes what is pending, sorted, and the slots that hand-ons may use.
+func (m *Manager) takeBatch(b *batch) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b.taken = true
+	m.untaken--
+	n := min(len(m.pending), m.cfg.FinishBatch)
+	b.outs = slices.Clone(m.pending[:n])
+	rest := copy(m.pending, m.pending[n:])
+	clear(m.pending[rest:])
+	m.pending = m.pending[:rest]
+	if rest > 0 {
+		poke(m.pump)
+	}
+	slices.SortFunc(b.outs, func(x, y *outcome) int { return byJob(x.run, y.run) })
+	m.allowStart(b)
+}
+
+// allowStart reserves a slot for each turn that the batch may hand on. Manager.mu is held.
+func (m *Manager) allowStart(b *batch) {
+	for _, o := range b.outs {
+		if o.run.row.Sync.Kind != "" {
+			b.freed++
+		}
+	}
+	if b.freed == 0 || m.fin == nil || m.hold || m.draining || m.stopping || m.adopt || m.bound.release == nil {
+		return
+	}
+	c := Claim{Session: m.bound.token, Kinds: m.served}
+	if c.Free, c.Max = m.take(b.freed); c.Max > 0 {
+		b.start = c
+		m.starting++
+	}
+}
+
+// giveUpStart makes a repeated batch start nothing: what the first try started, if it happened, is adopted.
+func (m *Manager) giveUpStart(b *batch) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if b.start.Max == 0 {
+		return
+	}
+	m.giveBack(b.start.Free)
+	m.starting--
+	m.adopt = true
+	b.start = Claim{}
+	poke(m.wake)
+}
+
+// stillTrusted drops what can no longer be written and says whether anything is left to write.
+func (m *Manager) stillTrusted(b *batch) bool {
+	if !b.taken {
+		m.mu.Lock()
+		token := m.bound.token
+		m.mu.Unlock()
+		return m.trusted(token)
+	}
+	kept := b.outs[:0]
+	var dropped []*outcome
+	for _, o := range b.outs {
+		if !o.run.isLost() && m.trusted(o.run.token) {
+			kept = append(kept, o)
+		} else {
+			dropped = append(dropped, o)
+		}
+	}
+	b.outs = kept
+	m.settle(dropped)
+	for _, o := range dropped {
+		m.meters.stale(o.run, "store away")
+	}
+	return len(kept) > 0
+}
+
+// putBack returns a batch that was not stored.
+func (m *Manager) putBack(b *batch) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pending = append(b.outs, m.pending...)
+	b.outs = nil
+}
+
+// finish decides each outcome and writes the batch.
+func (m *Manager) finish(ctx context.Context, tx store.Tx, b *batch) error {
+	if err := m.readSeals(ctx, tx, b.outs); err != nil {
+		return err
+	}
+	b.moves = b.moves[:0]
+	var notes []Entry
+	for _, o := range b.outs {
+		mv, note := m.decide(o, tx.Now())
+		b.moves = append(b.moves, mv)
+		if note != nil {
+			notes = append(notes, *note)
+		}
+	}
+	if err := m.logEach(ctx, tx, notes); err != nil {
+		return err
+	}
+	if err := m.move(ctx, tx, b); err != nil {
+		return err
+	}
+	if err := m.settleRefused(ctx, tx, b); err != nil {
+		return err
+	}
+	return m.announce(ctx, tx, b)
+}
+
+// move writes the moves, and starts what they hand on if the store can.
+func (m *Manager) move(ctx context.Context, tx store.Tx, b *batch) error {
+	if m.fin == nil {
+		done, err := m.store.Move(ctx, tx, b.moves)
+		b.done = done
+		return err
+	}
+	got, err := m.fin.Finish(ctx, tx, Finish{Moves: b.moves, Start: b.start})
+	b.done, b.started = got.Done, got.Started
+	return err
+}
+
+// settleRefused looks at moves that were refused because a cancel request came first: those jobs are cancelled.
+func (m *Manager) settleRefused(ctx context.Context, tx store.Tx, b *batch) error {
+	var ids []string
+	at := map[string]int{}
+	for i, mv := range b.moves {
+		if !b.done[i] && mv.Uncancelled {
+			ids = append(ids, mv.ID)
+			at[mv.ID] = i
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	found, err := m.store.List(ctx, tx, Find{IDs: ids, Limit: len(ids)})
+	if err != nil {
+		return err
+	}
+	var again []Move
+	for _, row := range found.Rows {
+		i := at[row.ID]
+		if row.State == Running && row.Epoch == b.moves[i].Epoch && !row.CancelAt.IsZero() {
+			b.moves[i] = m.cancelledMove(b.outs[i], row.CancelReason)
+			again = append(again, b.moves[i])
+		}
+	}
+	if len(again) == 0 {
+		return nil
+	}
+	done, err := m.store.Move(ctx, tx, again)
+	if err != nil {
+		return err
+	}
+	for j, mv := range again {
+		b.done[at[mv.ID]] = done[j]
+	}
+	return nil
+}
+
+// announce hints and publishes what the batch changed.
+func (m *Manager) announce(ctx context.Context, tx store.Tx, b *batch) error {
+	var changed []string
+	for i, mv := range b.moves {
+		if b.done[i] {
+			changed = append(changed, mv.ID)
+			if mv.To.Final() {
+				tx.Hint(JobTopic(mv.ID))
+			}
+		}
+	}
+	if err := m.publishIDs(ctx, tx, changed); err != nil {
+		return err
+	}
+	return m.publishAll(ctx, tx, "update", b.started)
+}
+
+// flushed ends a flush: what it started runs, what it wrote is settled.
+func (m *Manager) flushed(b *batch) {
+	m.start(b.started, b.start, b.began)
+	m.mu.Lock()
+	m.flushes--
+	if !b.taken {
+		m.untaken--
+	}
+	if b.start.Max > 0 {
+		m.starting--
+		m.starts++
+	}
+	if b.freed > b.start.Max && len(b.outs) > 0 {
+		m.more = true
+	}
+	m.mu.Unlock()
+	m.settle(b.outs)
+	for i, o := range b.outs {
+		m.meters.finished(o, &b.moves[i], b.done[i])
+		if b.moves[i].To == Scheduled && b.done[i] {
+			m.dueAt(o.wait)
+		}
+	}
+	m.waits.finished(b.outs)
+}
+
+// settle forgets runs whose outcome is stored or dropped.
+func (m *Manager) settle(outs []*outcome) {
+	m.mu.Lock()
+	for _, o := range outs {
+		o.run.pool.unflushed--
+		delete(m.runs, key{o.run.row.ID, o.run.row.Epoch})
+	}
+	flush, claim, idle := m.wantsFlush(), m.more && !m.stopping, m.empty()
+	m.mu.Unlock()
+	if flush {
+		poke(m.pump)
+	}
+	if claim {
+		poke(m.wake)
+	}
+	if idle {
+		poke(m.idle)
+	}
+}
+
+// logEach writes journal rows; those of jobs that are no longer ours are left out.
+func (m *Manager) logEach(ctx context.Context, tx store.Tx, es []Entry) error {
+	if len(es) == 0 {
+		return nil
+	}
+	err := m.store.Log(ctx, tx, es)
+	if !errors.Is(err, store.ErrConflict) {
+		return err
+	}
+	for _, e := range es {
+		if err := m.store.Log(ctx, tx, []Entry{e}); err != nil && !errors.Is(err, store.ErrConflict) {
+			return err
+		}
+	}
+	return nil
+}

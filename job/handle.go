@@ -1,0 +1,115 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// kind is what this node knows of a kind of job.
+type kind struct {
+	name string
+	span string // name of its runs' spans
+	args reflect.Type
+	opt  handler
+	run  func(ctx context.Context, args json.RawMessage) (json.RawMessage, error) // nil: only submitted here
+}
+
+// Handle registers f for jobs of kind, whose Args are an A and whose result is an R. It panics if kind is taken or bad, like
+// http.ServeMux, and must be called before Run.
+//
+// f gets a fresh A per run; args that cannot be decoded fail the job with code "invalid". What f returns decides: nil
+// stores the result, [Permanent] fails the job, [Again] runs it again without spending an attempt, any other error spends
+// one and is retried by the kind's policy ([Retry]). f may run again after a crash, so it must be idempotent or use [Step],
+// [FinishTx], [Token]. When its ctx ends, context.Cause tells why: [ErrCancelled], [ErrDeadline], [ErrLost], [ErrStopping].
+func Handle[A, R any](m *Manager, kind string, f func(ctx context.Context, args A) (R, error), opts ...HandleOption) {
+	if f == nil {
+		panic("job: Handle " + kind + ": nil function")
+	}
+	m.register(kind, reflect.TypeFor[A](), func(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
+		var args A
+		if err := decodeArgs(raw, &args); err != nil {
+			return nil, Permanent(&FieldError{"Args", err.Error()})
+		}
+		r, err := f(ctx, args)
+		if err != nil {
+			return nil, err
+		}
+		b, err := json.Marshal(r)
+		if err != nil {
+			return nil, Permanent(&FieldError{"Result", err.Error()})
+		}
+		return b, nil
+	}, opts)
+}
+
+// Declare makes a kind known that this node only submits. The options decide what is stored with a job (Timeout, attempts,
+// Queue, Priority, NotCancellable, Unwinds), as they do on the node that handles it. It panics like [Handle].
+func Declare[A, R any](m *Manager, kind string, opts ...HandleOption) {
+	m.register(kind, reflect.TypeFor[A](), nil, opts)
+}
+
+func decodeArgs(raw json.RawMessage, into any) error {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	return json.Unmarshal(raw, into)
+}
+
+func (m *Manager) register(name string, args reflect.Type, run func(context.Context, json.RawMessage) (json.RawMessage, error), opts []HandleOption) {
+	if why := badName(name); why != "" {
+		panic(fmt.Sprintf("job: kind %q %s", name, why))
+	}
+	k := &kind{name: name, span: "job.run " + name, args: args, run: run, opt: defaultHandler()}
+	for _, o := range opts {
+		o(&k.opt)
+	}
+	if k.opt.bad != "" {
+		panic(fmt.Sprintf("job: kind %q: %s", name, k.opt.bad))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.kinds[name] != nil {
+		panic(fmt.Sprintf("job: kind %q is registered twice", name))
+	}
+	m.kinds[name] = k
+	m.types[args] = append(m.types[args], k)
+	if run == nil {
+		return
+	}
+	i, _ := slices.BinarySearch(m.served, name)
+	m.served = slices.Insert(slices.Clone(m.served), i, name) // claims hold the old one
+	if k.opt.keep > 0 {
+		m.keeps = append(slices.Clone(m.keeps), k)
+		slices.SortFunc(m.keeps, func(a, b *kind) int { return strings.Compare(a.name, b.name) })
+	}
+}
+
+// kindOf finds the kind a request means.
+func (m *Manager) kindOf(r *Request) (*kind, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r.Kind != "" {
+		if k := m.kinds[r.Kind]; k != nil {
+			return k, nil
+		}
+		return nil, invalid("Kind", "%q is neither handled nor declared here", r.Kind)
+	}
+	ks := m.types[reflect.TypeOf(r.Args)]
+	switch {
+	case r.Args == nil || len(ks) == 0:
+		return nil, invalid("Kind", "is empty and no kind has args of type %T", r.Args)
+	case len(ks) > 1:
+		return nil, invalid("Kind", "is empty and both %q and %q have args of type %T", ks[0].name, ks[1].name, r.Args)
+	}
+	return ks[0], nil
+}
+
+func (m *Manager) kindNamed(name string) *kind {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.kinds[name]
+}

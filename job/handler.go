@@ -1,0 +1,295 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/lease"
+)
+
+// run is one start of a handler.
+type run struct {
+	m      *Manager
+	row    Row
+	kind   *kind
+	token  lease.Token // of the session
+	pool   *pool
+	root   runContext
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	span   span
+	began  time.Time
+	limit  time.Time // local end of this run; zero = none
+	alarm  alarm
+	beat   atomic.Int64 // local time of the last sign of life
+
+	mu        sync.Mutex // held for memory only
+	lost      bool       // fenced, or the session is over
+	cancelled bool       // a cancel request is known
+	reason    string
+	overdue   bool
+	sealing   bool // FinishTx was called; whether it committed is the store's to say
+	ended     bool // the handler has returned
+	progress  progress
+	steps     steps
+	notes     int
+}
+
+// runContext is the root of a handler's ctx: Run's values, the job and its deadline; it never ends by itself.
+type runContext struct {
+	context.Context
+	r *run
+}
+
+type runKey struct{}
+
+func (c *runContext) Deadline() (time.Time, bool) { return c.r.limit, !c.r.limit.IsZero() }
+
+func (c *runContext) Value(k any) any {
+	if k == (runKey{}) {
+		return c.r
+	}
+	return c.Context.Value(k)
+}
+
+// runOf is the run whose handler has ctx, or nil.
+func runOf(ctx context.Context) *run {
+	r, _ := ctx.Value(runKey{}).(*run)
+	return r
+}
+
+// outcome is what a handler left.
+type outcome struct {
+	run    *run
+	result json.RawMessage
+	err    error
+	at     time.Time
+	cause  error         // of ctx, when the handler returned
+	sealed *Row          // the job as stored, if FinishTx has sealed it
+	wait   time.Duration // until a retry
+}
+
+// errGoexit is what a handler is told to have failed with that called runtime.Goexit.
+var errGoexit = errors.New("handler called runtime.Goexit")
+
+// start registers what claim c got, in exchange for what it had reserved, and runs the handlers. began is when the claim was
+// asked for, by the local clock.
+func (m *Manager) start(rows []Row, c Claim, began time.Time) {
+	runs := make([]*run, 0, len(rows))
+	m.mu.Lock()
+	m.giveBack(c.Free)
+	stopping := m.stopping
+	for i := range rows {
+		r := m.newRun(&rows[i], c.Session, began)
+		if r == nil {
+			continue
+		}
+		if stopping {
+			r.cancel(ErrStopping)
+		}
+		runs = append(runs, r)
+	}
+	alarm := m.clock.earlier()
+	m.mu.Unlock()
+	if len(runs) == 0 {
+		return
+	}
+	if alarm {
+		poke(m.alarms)
+	}
+	m.meters.claimed(runs)
+	m.waits.changed(runs)
+	for _, r := range runs {
+		m.env.Go("job/"+r.row.ID, r.exec)
+	}
+}
+
+// newRun makes and registers a run; nil if it is here already. Manager.mu is held.
+func (m *Manager) newRun(row *Row, token lease.Token, began time.Time) *run {
+	k, p := m.kinds[row.Kind], m.pools[row.Queue]
+	if m.runs[key{row.ID, row.Epoch}] != nil || k == nil || k.run == nil || p == nil {
+		return nil
+	}
+	r := &run{m: m, row: *row, kind: k, token: token, pool: p, began: began}
+	r.progress.last = row.Progress
+	if !row.RunUntil.IsZero() {
+		r.limit = began.Add(row.RunUntil.Sub(row.Started))
+	}
+	r.root = runContext{m.values, r}
+	r.ctx, r.cancel = context.WithCancelCause(&r.root)
+	r.beat.Store(began.UnixNano())
+	switch {
+	case row.Flags&Unwinding == 0:
+	case row.Flags&Overdue != 0:
+		r.cancel(ErrDeadline)
+	default:
+		r.cancelled, r.reason = true, row.CancelReason
+		r.cancel(&cancelledError{row.CancelReason})
+	}
+	m.runs[key{row.ID, row.Epoch}] = r
+	p.executing++
+	m.executing++
+	r.alarm.index = -1
+	m.clock.set(r, r.firstAlarm())
+	return r
+}
+
+// exec runs the handler, whatever it does, and hands its outcome on.
+func (r *run) exec() {
+	o := &outcome{run: r, err: &drover.PanicError{}}
+	returned := false
+	defer func() {
+		if v := recover(); v != nil {
+			o.err = &drover.PanicError{Value: v, Stack: debug.Stack()}
+		} else if !returned {
+			o.err = errGoexit
+		}
+		r.m.returned(r, o)
+	}()
+	o.result, o.err = r.call()
+	returned = true
+}
+
+// call is the handler, or what stands in for it.
+func (r *run) call() (json.RawMessage, error) {
+	cause := context.Cause(r.ctx)
+	switch {
+	case errors.Is(cause, ErrStopping) || errors.Is(cause, ErrLost):
+		return nil, cause
+	case r.abandoned() && r.kind.opt.abandon != nil:
+		ctx := r.m.meters.running(r)
+		return nil, r.kind.opt.abandon(ctx, r.row.public())
+	case r.abandoned():
+		return nil, ErrLost
+	}
+	ctx := r.m.meters.running(r)
+	return r.kind.run(ctx, r.row.Args)
+}
+
+// abandoned says that the job is to be settled, not run: it was lost under OnLost(Fail).
+func (r *run) abandoned() bool {
+	return r.row.Flags&Abandoned != 0 || r.row.Lost > 0 && r.kind.opt.onLost == Fail
+}
+
+// returned takes the outcome of a handler and frees its slot.
+func (m *Manager) returned(r *run, o *outcome) {
+	o.at = m.env.Clock.Now()
+	o.cause = context.Cause(r.ctx)
+	r.cancel(context.Canceled)
+	r.mu.Lock()
+	r.ended = true
+	lost := r.lost
+	r.mu.Unlock()
+	m.meters.ran(r, o)
+	m.mu.Lock()
+	m.clock.remove(r)
+	r.pool.executing--
+	m.executing--
+	if lost {
+		delete(m.runs, key{r.row.ID, r.row.Epoch})
+	} else {
+		r.pool.unflushed++
+		m.pending = append(m.pending, o)
+	}
+	flush, claim, idle := m.wantsFlush(), m.more && !m.stopping, m.empty()
+	m.mu.Unlock()
+	if lost {
+		m.meters.stale(r, "returned")
+	}
+	if flush {
+		poke(m.pump)
+	}
+	if claim {
+		poke(m.wake)
+	}
+	if idle {
+		poke(m.idle)
+	}
+}
+
+// end cancels the handler's ctx with cause, the first one given.
+func (r *run) end(cause error) { r.cancel(cause) }
+
+// lose marks the run as fenced: nothing of it is written any more.
+func (r *run) lose(cause error) {
+	r.mu.Lock()
+	r.lost = true
+	r.mu.Unlock()
+	r.end(cause)
+}
+
+// requestCancel makes a cancel request known to the handler.
+func (r *run) requestCancel(reason string) {
+	r.mu.Lock()
+	first := !r.cancelled
+	r.cancelled, r.reason = true, reason
+	r.mu.Unlock()
+	if first {
+		r.end(&cancelledError{reason})
+		r.m.graceFor(r)
+	}
+}
+
+func (r *run) isLost() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
+}
+
+// lose ends every run under token, in order of id: the session is over.
+func (m *Manager) lose(token lease.Token) {
+	for _, r := range m.running(func(r *run) bool { return r.token == token }) {
+		r.lose(errSessionLost)
+		m.meters.lostRun(r)
+	}
+	m.mu.Lock()
+	kept := m.pending[:0]
+	for _, o := range m.pending { // nothing of these can be written any more
+		if o.run.token == token {
+			o.run.pool.unflushed--
+			delete(m.runs, key{o.run.row.ID, o.run.row.Epoch})
+			continue
+		}
+		kept = append(kept, o)
+	}
+	clear(m.pending[len(kept):])
+	m.pending = kept
+	idle := m.empty()
+	m.mu.Unlock()
+	if idle {
+		poke(m.idle)
+	}
+}
+
+// running are the runs that match, by id and epoch.
+func (m *Manager) running(match func(*run) bool) []*run {
+	m.mu.Lock()
+	rs := make([]*run, 0, len(m.runs))
+	for _, r := range m.runs {
+		if match(r) {
+			rs = append(rs, r)
+		}
+	}
+	m.mu.Unlock()
+	slices.SortFunc(rs, byJob)
+	return rs
+}
+
+func byJob(a, b *run) int {
+	switch {
+	case a.row.ID != b.row.ID:
+		if a.row.ID < b.row.ID {
+			return -1
+		}
+		return 1
+	default:
+		return int(a.row.Epoch - b.row.Epoch)
+	}
+}

@@ -1,0 +1,164 @@
+package job
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/store"
+)
+
+// Step does one round inline: dead nodes' jobs, what is due, one claim, cancel requests, outcomes. It says when it wants to be
+// called next; zero: only when something was submitted. Handlers are started by Env.Go; what they return is stored by the
+// next Step, or by this one if Env.Go runs them inline. It is for tests: no other goroutine is started, and it must not be
+// called while Run is under way ([drover.ErrRunning]). A session that is not open makes it do nothing.
+func (m *Manager) Step(ctx context.Context) (next time.Time, err error) {
+	m.mu.Lock()
+	running := m.life == 1
+	if m.life == 0 {
+		m.serve()
+	}
+	m.mu.Unlock()
+	if running {
+		return time.Time{}, drover.ErrRunning
+	}
+	m.ringDue(ctx)
+	next, err = m.doRound(ctx, ctx, false)
+	if flushErr := m.flushInline(ctx); err == nil {
+		err = flushErr
+	}
+	return earliest(next, m.ringDue(ctx)), err
+}
+
+// doRound does what a round has to do and says when the next one is due. ctx says whether to go on; the work itself is done
+// under base, so that what has begun is not left uncertain.
+func (m *Manager) doRound(ctx, base context.Context, all bool) (time.Time, error) {
+	now := m.env.Clock.Now()
+	if m.session == nil {
+		return time.Time{}, nil
+	}
+	if !m.bind(base, all) {
+		return now.Add(sessionBackoff), nil
+	}
+	if err := m.adoptUnknown(base); err != nil {
+		return time.Time{}, err
+	}
+	if err := m.fullRound(base, now); err != nil {
+		return time.Time{}, err
+	}
+	if err := m.takeCancels(base); err != nil {
+		return time.Time{}, err
+	}
+	for ctx.Err() == nil && m.wantsClaim() {
+		if err := m.claim(base); err != nil {
+			return time.Time{}, err
+		}
+		if !all || m.tickDue() {
+			break
+		}
+	}
+	return m.nextRound(), nil
+}
+
+func (m *Manager) tickDue() bool {
+	now := m.env.Clock.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.tick.After(now) || !m.due.IsZero() && !m.due.After(now)
+}
+
+// nextRound is when the next round is due without a wake: at once if a claim waits for nothing.
+func (m *Manager) nextRound() time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.more && m.anyFree() && !m.draining && !m.stopping || m.cancels {
+		return m.env.Clock.Now()
+	}
+	return earliest(m.tick, m.due)
+}
+
+// fullRound looks, once per Poll and when something falls due, at everything that a hint may have missed: one probe says
+// which parts have work.
+func (m *Manager) fullRound(ctx context.Context, now time.Time) error {
+	if !m.tickDue() {
+		return nil
+	}
+	var got Claimed
+	var poll time.Duration
+	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		poll = m.cfg.Poll - time.Duration(float64(m.cfg.Poll)*m.random()/10)
+		got, err = m.probe(ctx, tx)
+		return err
+	})
+	if err != nil && !errors.Is(err, store.ErrConflict) { // that says the session is over: it will notice by itself
+		return err
+	}
+	tick := m.ticked(now, poll, &got)
+	if got.Sweep {
+		if err := m.sweep(ctx); err != nil {
+			return err
+		}
+	}
+	if got.Due {
+		if err := m.promote(ctx); err != nil {
+			return err
+		}
+	}
+	if !tick {
+		return nil
+	}
+	if err := m.storeProgress(ctx); err != nil {
+		return err
+	}
+	return m.tidy(ctx, now)
+}
+
+// probe is the one statement of an idle round.
+func (m *Manager) probe(ctx context.Context, tx store.Tx) (Claimed, error) {
+	m.mu.Lock()
+	c := Claim{Session: m.bound.token, Kinds: m.served}
+	c.Free = make(map[string]int, len(m.queues))
+	for _, q := range m.queues {
+		if n := m.pools[q].free(); n > 0 {
+			c.Free[q] = n
+		}
+	}
+	m.mu.Unlock()
+	got, err := m.store.Claim(ctx, tx, c)
+	m.noteNext(tx.Now(), &got)
+	return got, err
+}
+
+// ticked notes what the probe found; true if the poll was due, not only something in the store.
+func (m *Manager) ticked(now time.Time, poll time.Duration, got *Claimed) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	tick := !m.tick.After(now)
+	if tick {
+		m.tick = now.Add(poll)
+	}
+	m.more = m.more || got.More || got.Due
+	m.cancels = m.cancels || got.Cancels
+	return tick
+}
+
+// noteNext turns the store's next due time into one of the local clock. Whatever is due already has been dealt with, or is
+// looked at with the next poll.
+func (m *Manager) noteNext(storeNow time.Time, got *Claimed) {
+	now := m.env.Clock.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.due.After(now) {
+		m.due = time.Time{}
+	}
+	if got.Next.IsZero() {
+		return
+	}
+	m.due = earliest(m.due, now.Add(max(got.Next.Sub(storeNow), time.Millisecond)))
+}
+
+// random is a number in [0, 1).
+func (m *Manager) random() float64 {
+	return float64(m.env.Rand.Uint64()>>11) / (1 << 53)
+}

@@ -1,0 +1,325 @@
+package job
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+// Submit hands in one job and answers it as stored: the new one, or one that was there already (Replayed for an ID or Idem
+// in use by the same request, Joined for a Unique).
+//
+// Inside a handler the job is a child of the running one unless Detached; it inherits Identity, trace and the earlier
+// Deadline. Errors: [ErrInvalid] with a *[FieldError], [ErrTooLarge], [ErrDuplicate], [ErrDraining] (never for children),
+// [ErrLost] when the parent's claim is lost, else the store's. After an error nothing is stored, except that an error of
+// the store's commit may be uncertain: repeat with the same ID or Idem.
+func (m *Manager) Submit(ctx context.Context, r Request) (*Job, error) {
+	js, err := m.submit(ctx, nil, []Request{r})
+	return one(js, err)
+}
+
+// SubmitTx is Submit in the host's transaction: the job exists if and when that commits. A tx of another store gives
+// [store.ErrForeign].
+func (m *Manager) SubmitTx(ctx context.Context, tx store.Tx, r Request) (*Job, error) {
+	js, err := m.submit(ctx, tx, []Request{r})
+	return one(js, err)
+}
+
+func one(js []*Job, err error) (*Job, error) {
+	if err != nil {
+		if b := new(BatchError); errors.As(err, &b) {
+			err = b.Err
+		}
+		return nil, err
+	}
+	return js[0], nil
+}
+
+// SubmitMany hands in 1 to 10 000 jobs, all or none, in their order; the answers are in that order too. A refused one is
+// named by a *[BatchError].
+func (m *Manager) SubmitMany(ctx context.Context, rs []Request) ([]*Job, error) {
+	return m.submit(ctx, nil, rs)
+}
+
+// SubmitManyTx is SubmitMany in the host's transaction, which the host rolls back on an error.
+func (m *Manager) SubmitManyTx(ctx context.Context, tx store.Tx, rs []Request) ([]*Job, error) {
+	return m.submit(ctx, tx, rs)
+}
+
+func (m *Manager) submit(ctx context.Context, tx store.Tx, rs []Request) ([]*Job, error) {
+	if len(rs) == 0 || len(rs) > maxBatch {
+		return nil, invalid("Requests", "%d requests, must be 1 to %d", len(rs), maxBatch)
+	}
+	parent := runOf(ctx)
+	if parent == nil {
+		if err := m.Accepting(); err != nil {
+			return nil, err
+		}
+	}
+	ctx, end := m.meters.submitting(ctx, len(rs))
+	s := submission{m: m, parent: parent, rows: make([]Row, len(rs)), asked: rs}
+	js, err := s.run(ctx, tx)
+	end(err)
+	return js, err
+}
+
+// submission is one call.
+type submission struct {
+	m      *Manager
+	parent *run
+	asked  []Request
+	rows   []Row
+	named  bool // ids are drawn
+}
+
+func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error) {
+	trace := traceparent(ctx)
+	for i := range s.asked {
+		if s.rows[i], err = s.row(&s.asked[i], trace); err != nil {
+			return nil, &BatchError{i, err}
+		}
+	}
+	if tx != nil {
+		return s.insert(ctx, tx)
+	}
+	err = s.m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		js, err = s.insert(ctx, tx)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.m.submitted(js)
+	return js, nil
+}
+
+// submitted tells this node what it has just committed.
+func (m *Manager) submitted(js []*Job) {
+	m.meters.submitted(js)
+	claimable := false
+	for _, j := range js {
+		if m.pools[j.Queue] == nil || j.Joined || j.Replayed {
+			continue
+		}
+		if j.State == Scheduled {
+			m.dueAt(j.RunAt.Sub(j.Created))
+		} else {
+			claimable = true
+		}
+	}
+	if claimable {
+		m.nudge()
+	}
+}
+
+// row makes what is to be stored, without what the transaction decides.
+func (s *submission) row(r *Request, trace string) (Row, error) {
+	if err := r.check(); err != nil {
+		return Row{}, err
+	}
+	k, err := s.m.kindOf(r)
+	if err != nil {
+		return Row{}, err
+	}
+	if r.Sync != (syncqueue.Key{}) && s.m.turns == nil {
+		return Row{}, invalid("Sync", "the store takes no turns")
+	}
+	args, err := encodeArgs(r.Args, s.m.cfg.MaxArgs)
+	if err != nil {
+		return Row{}, err
+	}
+	row := Row{Job: Job{
+		ID: r.ID, Kind: k.name, Queue: cmp.Or(r.Queue, k.opt.queue), Name: r.Name, Parent: r.Parent, Args: args,
+		MaxAttempts: cmp.Or(r.MaxAttempts, k.opt.attempts), Sync: r.Sync, Priority: cmp.Or(r.Priority, k.opt.priority),
+		Identity: maps.Clone(r.Identity), Resource: r.Resource,
+		RunAt: micro(r.RunAt), Deadline: micro(r.Deadline),
+	}}
+	row.Idem, row.Unique, row.Detached = r.Idem, r.Unique, r.Detached
+	row.Timeout = max(0, cmp.Or(r.Timeout, k.opt.timeout)) // NoTimeout is stored as none
+	if k.opt.unwinds {
+		row.Flags |= Unwinder
+	}
+	if k.opt.locked {
+		row.Flags |= Locked
+	}
+	if err := s.inherit(&row); err != nil {
+		return Row{}, err
+	}
+	row.Account = row.Identity["account"]
+	if trace != "" {
+		row.Identity = with(row.Identity, traceKey, trace)
+	}
+	if r.ID != "" || r.Idem != "" || r.Unique != "" {
+		row.Print = cmp.Or(r.Fingerprint, print(&row))
+	}
+	return row, nil
+}
+
+// inherit takes over what a child has from the running job.
+func (s *submission) inherit(row *Row) error {
+	p := s.parent
+	if p == nil || row.Detached || row.Parent != "" && row.Parent != p.row.ID {
+		if row.Name != "" && row.Parent == "" {
+			return invalid("Name", "needs a parent")
+		}
+		return nil
+	}
+	row.Parent, row.Root, row.ParentEpoch = p.row.ID, p.row.Root, p.row.Epoch
+	row.Depth = p.row.Depth + 1
+	for k, v := range p.row.Identity {
+		if _, own := row.Identity[k]; !own {
+			row.Identity = with(row.Identity, k, v)
+		}
+	}
+	return row.below(p.row.Deadline)
+}
+
+// below bounds the row by its parent.
+func (r *Row) below(deadline time.Time) error {
+	if r.Depth > maxDepth {
+		return invalid("Parent", "the job would be %d generations deep, most are %d", r.Depth, maxDepth)
+	}
+	if r.Deadline.IsZero() || !deadline.IsZero() && deadline.Before(r.Deadline) {
+		r.Deadline = deadline
+	}
+	return nil
+}
+
+// insert stores the rows and judges those that met another.
+func (s *submission) insert(ctx context.Context, tx store.Tx) ([]*Job, error) {
+	if !s.named {
+		for i := range s.rows {
+			if s.rows[i].ID == "" {
+				s.rows[i].ID = s.m.env.NewID()
+			}
+		}
+		s.named = true
+	}
+	if err := s.adopt(ctx, tx); err != nil {
+		return nil, err
+	}
+	rows, err := s.m.store.Insert(ctx, tx, s.rows)
+	if err != nil {
+		if errors.Is(err, store.ErrConflict) && s.parent != nil {
+			return nil, ErrLost
+		}
+		return nil, err
+	}
+	js := make([]*Job, len(rows))
+	for i := range rows {
+		if err := s.judge(&rows[i], &s.rows[i], s.asked[i].OnDuplicate); err != nil {
+			return nil, &BatchError{i, err}
+		}
+		js[i] = rows[i].public()
+		if rows[i].Met == "" {
+			if err := s.m.publish(ctx, tx, "submit", &rows[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return js, nil
+}
+
+// adopt completes rows whose parent is not the running job; a parent has to be live.
+func (s *submission) adopt(ctx context.Context, tx store.Tx) error {
+	for i := range s.rows {
+		row := &s.rows[i]
+		if row.Parent == "" {
+			row.Root = row.ID
+			continue
+		}
+		if row.ParentEpoch != 0 {
+			continue
+		}
+		p, err := s.m.load(ctx, tx, row.Parent)
+		if errors.Is(err, ErrNotFound) || err == nil && p.State.Final() {
+			return &BatchError{i, invalid("Parent", "%.64q is no live job", row.Parent)}
+		}
+		if err != nil {
+			return err
+		}
+		row.Root, row.Depth = p.Root, p.Depth+1
+		if err := row.below(p.Deadline); err != nil {
+			return &BatchError{i, err}
+		}
+	}
+	return nil
+}
+
+// judge says whether the stored row may be answered for the one asked for.
+func (s *submission) judge(got, asked *Row, policy DuplicatePolicy) error {
+	switch got.Met {
+	case "", "name":
+		return nil
+	case "unique":
+		got.Joined = true
+	default:
+		got.Replayed = true
+	}
+	if got.Print == "" {
+		got.Print = print(got)
+	}
+	if got.Print != asked.Print || got.Met == "unique" && policy == Refuse {
+		return &DuplicateError{ID: got.ID, Field: got.Met}
+	}
+	return nil
+}
+
+// print is the default fingerprint: account, kind, key, parent and args.
+func print(r *Row) string {
+	h := sha256.New()
+	for _, s := range []string{r.Account, r.Kind, r.Sync.Kind, r.Sync.ID, r.Parent} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	h.Write(canonical(r.Args))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// canonical sorts the keys of objects, so that two encoders of one value agree, a database that keeps JSON its own way
+// included.
+func canonical(raw json.RawMessage) []byte {
+	var v any
+	if json.Unmarshal(raw, &v) != nil {
+		return raw
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return raw
+	}
+	return b
+}
+
+// public is the job without what only the manager sees.
+func (r *Row) public() *Job {
+	j := r.Job
+	if _, ok := j.Identity[traceKey]; ok {
+		j.Identity = maps.Clone(j.Identity)
+		delete(j.Identity, traceKey)
+	}
+	return &j
+}
+
+func with(m map[string]string, k, v string) map[string]string {
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[k] = v
+	return m
+}
+
+// micro is t as every store keeps it.
+func micro(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.Round(0).UTC().Truncate(time.Microsecond)
+}

@@ -1,0 +1,88 @@
+package job
+
+import (
+	"context"
+	"encoding/hex"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// traceKey is where Identity carries the submitter's span in the store, in W3C form; no job given out has it.
+const traceKey = "traceparent"
+
+// traceparent is ctx's span in W3C form, or "".
+func traceparent(ctx context.Context) string {
+	sc := trace.SpanContextFromContext(ctx)
+	if !sc.IsValid() {
+		return ""
+	}
+	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + hex.EncodeToString([]byte{byte(sc.TraceFlags())})
+}
+
+// remoteSpan reads what traceparent wrote; anything else is no span.
+func remoteSpan(s string) (sc trace.SpanContext) {
+	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {
+		return sc
+	}
+	id, err := trace.TraceIDFromHex(s[3:35])
+	if err != nil {
+		return sc
+	}
+	span, err := trace.SpanIDFromHex(s[36:52])
+	if err != nil {
+		return sc
+	}
+	flags, err := hex.DecodeString(s[53:])
+	if err != nil {
+		return sc
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: span, TraceFlags: trace.TraceFlags(flags[0]), Remote: true})
+}
+
+// span is the span of one run; the zero one is none.
+type span struct{ trace.Span }
+
+// running opens the span of a run, as a child of the submitter's.
+func (t *meters) running(r *run) context.Context {
+	ctx := r.ctx
+	if sc := remoteSpan(r.row.Identity[traceKey]); sc.IsValid() {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
+	}
+	ctx, s := t.tracer.Start(ctx, r.kind.span, trace.WithSpanKind(trace.SpanKindConsumer))
+	if !s.IsRecording() {
+		return ctx
+	}
+	s.SetAttributes(attribute.String("job.id", r.row.ID), attribute.Int("job.attempt", r.row.Attempt),
+		attribute.Int64("job.epoch", r.row.Epoch), attribute.String("queue.kind", r.row.Sync.Kind))
+	r.span = span{s}
+	return ctx
+}
+
+func (s span) end(o *outcome) {
+	if s.Span == nil {
+		return
+	}
+	if o.err != nil {
+		e := encode(o.err)
+		s.SetAttributes(attribute.String("job.code", e.Code))
+		s.SetStatus(codes.Error, e.Code)
+	}
+	s.End()
+}
+
+// submitting opens the span of a submission.
+func (t *meters) submitting(ctx context.Context, n int) (context.Context, func(error)) {
+	ctx, s := t.tracer.Start(ctx, "job.submit", trace.WithSpanKind(trace.SpanKindProducer))
+	if !s.IsRecording() {
+		return ctx, func(error) {}
+	}
+	s.SetAttributes(attribute.Int("jobs", n))
+	return ctx, func(err error) {
+		if err != nil {
+			s.SetStatus(codes.Error, encode(err).Code)
+		}
+		s.End()
+	}
+}
