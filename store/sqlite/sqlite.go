@@ -84,13 +84,7 @@ func (s *Store) Ledger() lease.LedgerStore { return sqlstore.Ledger{Dialect: s.d
 
 func (s *Store) dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
-		Of: func(x store.Tx) (bun.IDB, error) {
-			t, err := s.of(x)
-			if err != nil {
-				return nil, err
-			}
-			return t.bun, nil
-		},
+		Of: s.Bun,
 		Epoch: func(ctx context.Context, x store.Tx) (int64, error) {
 			t, err := s.of(x)
 			if err != nil {

@@ -69,6 +69,16 @@ func (s *Store) Join(btx bun.Tx) store.Tx {
 	return &tx{s: s, bun: btx, conn: btx.Tx, now: s.now()}
 }
 
+// Bun is the way back from Join: bun's handle of an open transaction, so that a host writes its own rows in the commit of
+// a transaction that drover opened (InTx, or the create function of a command). It lives as long as x.
+func (s *Store) Bun(x store.Tx) (bun.IDB, error) {
+	t, err := s.of(x)
+	if err != nil {
+		return nil, err
+	}
+	return t.bun, nil
+}
+
 type inTx struct{ s *Store }
 
 // InTx runs fn in a transaction of its own, which holds the write lock from its begin. fn's error or panic, or an ended ctx,
