@@ -95,6 +95,7 @@ func (s *Session) Run(ctx context.Context) error {
 	}
 	watched := make(chan struct{})
 	wctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop() // also when Run is cut off
 	s.cfg.Env.For(ctx).Go("lease/"+s.cfg.Name+"/trust", func() {
 		defer close(watched)
 		s.watchTrust(wctx)

@@ -1,0 +1,29 @@
+package testkit
+
+// Names of the shared operations: what a trace shows and what Fail, FailAfter and Delay match.
+const (
+	opBegin  = "store.tx.begin"
+	opCommit = "store.tx.commit"
+	opHint   = "store.hint"
+)
+
+// ops are all operations, writes those that a read-only store refuses.
+var ops = []string{
+	opBegin, opCommit,
+	"store.jobs.insert", "store.jobs.list", "store.jobs.claim", "store.jobs.move", "store.jobs.log", "store.jobs.finish",
+	"store.queues.list", "store.queues.policy", "store.queues.audit",
+	"store.leases.open", "store.leases.renew", "store.leases.close", "store.leases.sweep", "store.leases.list",
+	"store.leases.acquire", "store.leases.release",
+	"store.ledger.take", "store.ledger.done", "store.ledger.last",
+}
+
+var writes = func() map[string]bool {
+	m := map[string]bool{}
+	for _, op := range ops {
+		m[op] = true
+	}
+	for _, op := range []string{opBegin, opCommit, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last"} {
+		m[op] = false
+	}
+	return m
+}()

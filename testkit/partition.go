@@ -1,0 +1,81 @@
+package testkit
+
+import (
+	"fmt"
+	"time"
+)
+
+// Place is an end of a connection: a *Node or [TheStore].
+type Place interface{ place() string }
+
+func (n *Node) place() string { return n.name }
+
+type thePlace string
+
+func (p thePlace) place() string { return string(p) }
+
+// TheStore is the world's store, as an end of a partition.
+const TheStore thePlace = "store"
+
+// cut is what of a node's connection to the store is broken.
+type cut struct{ to, from bool }
+
+func (c cut) any() bool { return c.to || c.from }
+
+// Partition cuts the connection of a node and the store, both ways, until Heal: calls hang until their context ends.
+// Between nodes nothing is cut that could be yet.
+func (w *World) Partition(a, b Place) {
+	w.Cut(a, b)
+	w.Cut(b, a)
+}
+
+// Cut cuts one way. Calls that begin hang until their context ends, or until Heal. Of a call under way: node to store,
+// it is not done, and its transaction is rolled back; store to node, it is done, but the node hears nothing of it.
+func (w *World) Cut(from, to Place) {
+	w.use("World.Partition")
+	n, out := from.(*Node)
+	m, in := to.(*Node)
+	switch {
+	case out && !in:
+		n.cut.to = true
+	case in && !out:
+		m.cut.from = true
+	default:
+		w.T.Fatalf("testkit: World.Partition(%s, %s): a node and TheStore are wanted", from.place(), to.place())
+	}
+	w.act("partition", fmt.Sprintf("partition %s -> %s", from.place(), to.place()))
+}
+
+// Heal ends all partitions.
+func (w *World) Heal() {
+	w.use("World.Heal")
+	for _, n := range w.nodes {
+		n.cut = cut{}
+	}
+	w.s.Mark("!! heal")
+	w.s.Rest()
+}
+
+// StoreDown makes every operation of every node fail at once with ErrDown for d; open transactions are rolled back.
+func (w *World) StoreDown(d time.Duration) {
+	w.use("World.StoreDown")
+	w.down = time.Now().Add(d)
+	w.act("store down", fmt.Sprintf("store down %v", d))
+}
+
+// StoreReadOnly makes every operation that writes fail with ErrDown for d.
+func (w *World) StoreReadOnly(d time.Duration) {
+	w.use("World.StoreReadOnly")
+	w.frozen = time.Now().Add(d)
+	w.act("store read-only", fmt.Sprintf("store read-only %v", d))
+}
+
+// StoreJump moves the store's clock by d. A store never shows a time before one it has shown: a jump back stops its
+// clock until the world has caught up.
+func (w *World) StoreJump(d time.Duration) {
+	w.use("World.StoreJump")
+	w.mu.Lock()
+	w.jump += d
+	w.mu.Unlock()
+	w.act("store clock", fmt.Sprintf("store clock %+v", d))
+}
