@@ -1,0 +1,71 @@
+package csapi
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/drover-cloud/drover/dispatch"
+)
+
+// Keys finds who an API key belongs to.
+type Keys interface {
+	// Key gives the key's secret and its owner as the caller of commands. An unknown key is no error: its secret is nil.
+	Key(ctx context.Context, key string) (secret []byte, caller any, err error)
+}
+
+const maxAhead = 24 * time.Hour
+
+var errUnauthenticated = &dispatch.Error{
+	Code: dispatch.Unauthenticated, Text: "unable to verify user credentials and/or request signature",
+}
+
+// authenticate gives the caller. All that can be wrong with a request's credentials has one answer.
+func (f *Face) authenticate(ctx context.Context, r *request) (any, error) {
+	secret, caller, err := f.cfg.Keys.Key(ctx, r.get("apikey"))
+	if err != nil {
+		return nil, dispatch.Errorf(dispatch.Internal, "csapi: keys: %w", err)
+	}
+	known := secret != nil
+	if !known {
+		secret = f.decoy
+	}
+	signed := Verify(r.params, r.get("signature"), secret)
+	if !known || !signed || !f.inTime(r) {
+		return nil, errUnauthenticated
+	}
+	return caller, nil
+}
+
+// inTime checks expires of signature version 3, and with enforced timestamps that it is there.
+func (f *Face) inTime(r *request) bool {
+	if r.get("signatureversion") != "3" {
+		return !f.cfg.EnforceTimestamps
+	}
+	at, ok := parseExpires(r.get("expires"))
+	if !ok {
+		return false
+	}
+	now := f.env.Clock.Now()
+	ahead := maxAhead
+	if f.cfg.EnforceTimestamps {
+		ahead = 15 * time.Minute
+	}
+	return !at.Before(now) && !at.After(now.Add(ahead))
+}
+
+func parseExpires(s string) (time.Time, bool) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05-0700"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// newDecoy is what an unknown key verifies against.
+func newDecoy() []byte {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails
+	return b
+}

@@ -1,0 +1,226 @@
+package csapi
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/job"
+)
+
+// Config of a Face. Registry, Jobs and Keys are required.
+type Config struct {
+	Env               drover.Env
+	Registry          *dispatch.Registry
+	Jobs              *job.Manager
+	Keys              Keys
+	Nodes             Nodes         // names the management servers of jobs; nil = none are shown
+	Hold              time.Duration // how long an unfinished result is waited for; 0 = not at all
+	MaxHolds          int           // at once; default 4096
+	EnforceTimestamps bool          // signature version 3, expires at most 15 min ahead, POST for changes
+}
+
+// Nodes knows the management server of a node.
+type Nodes interface {
+	ManagementServer(node string) (id, name string)
+}
+
+// Face serves /client/api.
+type Face struct {
+	cfg   Config
+	env   drover.Env
+	decoy []byte
+	holds *holds
+
+	once  sync.Once
+	known map[string]string // mode by command
+}
+
+// New makes the face and registers its own commands: queryAsyncJobResult, listAsyncJobs and listApis.
+func New(cfg Config) (*Face, error) {
+	if cfg.Registry == nil || cfg.Jobs == nil || cfg.Keys == nil {
+		return nil, fmt.Errorf("csapi: %w: Registry, Jobs and Keys are required", drover.ErrConfig)
+	}
+	if cfg.MaxHolds == 0 {
+		cfg.MaxHolds = 4096
+	}
+	f := &Face{cfg: cfg, env: cfg.Env.Defaults(), decoy: newDecoy()}
+	f.holds = newHolds(f.env, cfg.Jobs, cfg.MaxHolds)
+	f.register()
+	return f, nil
+}
+
+// Drain makes every result that is waited for be answered now, and later ones at once.
+func (f *Face) Drain() { f.holds.drain() }
+
+// modes are the commands by name; it seals the registry.
+func (f *Face) modes() map[string]string {
+	f.once.Do(func() {
+		f.known = map[string]string{}
+		for _, c := range f.cfg.Registry.Catalog(context.Background(), map[string]string{"roles": "admin"}) {
+			f.known[c.Name] = c.Mode
+		}
+	})
+	return f.known
+}
+
+// ServeHTTP answers one request.
+func (f *Face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := f.env.Clock.Now()
+	ctx, traceID := traced(r)
+	w.Header().Set("X-Trace-Id", traceID)
+	q, err := parse(w, r)
+	command := q.get("command")
+	var caller any
+	var answer any
+	if err == nil {
+		caller, answer, err = f.serve(ctx, r, q)
+	}
+	status := http.StatusOK
+	if err != nil {
+		body := f.fail(err, isAdmin(caller), traceID)
+		status = body.ErrorCode
+		w.Header().Set("X-Description", header(body.ErrorText))
+		retryAfter(w, dispatch.CodeOf(err))
+		answer = body
+	}
+	write(w, status, f.envelopeKey(command, status), answer)
+	f.log(ctx, r, command, status, began, err)
+}
+
+// serve runs the command; a panic is an internal error of this request only.
+func (f *Face) serve(ctx context.Context, r *http.Request, q *request) (caller, answer any, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			f.env.Logger.ErrorContext(ctx, "csapi: panic", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			answer, err = nil, dispatch.Errorf(dispatch.Internal, "internal error")
+		}
+	}()
+	if caller, err = f.authenticate(ctx, q); err != nil {
+		return nil, nil, err
+	}
+	name := q.get("command")
+	mode := f.modes()[name]
+	switch {
+	case name == "":
+		return caller, nil, dispatch.Errorf(dispatch.UnknownCommand, "parameter command is missing")
+	case mode == "":
+		return caller, nil, dispatch.Errorf(dispatch.UnknownCommand, "the given command %s does not exist or is not available to you", cut(name))
+	}
+	async := strings.HasPrefix(mode, "async")
+	if f.cfg.EnforceTimestamps && async && r.Method != http.MethodPost {
+		return caller, nil, &dispatch.Error{Code: errMethod.Code, Text: "commands that change something need POST"}
+	}
+	c := q.command(caller)
+	if async && q.has("customjobid") {
+		if c.JobID = strings.ToLower(q.get("customjobid")); !isUUID(c.JobID) {
+			fe := &dispatch.FieldError{Field: "customjobid", Reason: dispatch.BadType, Value: cut(c.JobID), Limit: "a UUID"}
+			return caller, nil, &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+		}
+	}
+	answer, err = f.cfg.Registry.Dispatch(ctx, c)
+	if err != nil {
+		return caller, nil, err
+	}
+	return caller, shape(mode, answer), nil
+}
+
+// shape is what goes into the envelope.
+func shape(mode string, answer any) any {
+	if a, ok := answer.(dispatch.Accepted); ok {
+		out := map[string]string{"jobid": a.JobID}
+		if mode == "async-create" {
+			out["id"] = a.Entity
+		}
+		return out
+	}
+	if list, ok := page(answer); ok {
+		return list
+	}
+	return answer
+}
+
+// isAdmin tells whether the caller may read details of failures.
+func isAdmin(caller any) bool {
+	id, ok := caller.(interface{ Identity() map[string]string })
+	return ok && strings.Contains(","+id.Identity()["roles"]+",", ",admin,")
+}
+
+func retryAfter(w http.ResponseWriter, code dispatch.Code) {
+	switch code {
+	case dispatch.Draining:
+		w.Header().Set("Retry-After", strconv.Itoa(5))
+	case dispatch.RateLimited:
+		w.Header().Set("Retry-After", strconv.Itoa(1))
+	}
+}
+
+// log writes the line of a request: never its parameters.
+func (f *Face) log(ctx context.Context, r *http.Request, command string, status int, began time.Time, err error) {
+	level := slog.LevelInfo
+	if code := dispatch.CodeOf(err); code == dispatch.Internal && !errors.Is(err, context.Canceled) {
+		level = slog.LevelError
+	}
+	if !f.env.Logger.Enabled(ctx, level) {
+		return
+	}
+	if f.modes()[command] == "" {
+		command = "other"
+	}
+	attrs := []slog.Attr{
+		slog.String("method", r.Method), slog.String("face", "cloudstack"), slog.String("command", command), slog.Int("code", status),
+		slog.Float64("ms", float64(f.env.Clock.Now().Sub(began).Microseconds())/1000),
+		slog.String("trace", trace.SpanContextFromContext(ctx).TraceID().String()),
+	}
+	if level == slog.LevelError {
+		attrs = append(attrs, slog.String("error", err.Error()))
+	}
+	f.env.Logger.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// traced continues the caller's trace, or begins one.
+func traced(r *http.Request) (context.Context, string) {
+	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+	sc := trace.SpanContextFromContext(ctx)
+	if !sc.IsValid() {
+		var tid trace.TraceID
+		var sid trace.SpanID
+		_, _ = rand.Read(tid[:]) // never fails
+		_, _ = rand.Read(sid[:])
+		sc = trace.NewSpanContext(trace.SpanContextConfig{TraceID: tid, SpanID: sid})
+		ctx = trace.ContextWithSpanContext(ctx, sc)
+	}
+	return ctx, sc.TraceID().String()
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i, c := range []byte(s) {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+				return false
+			}
+		}
+	}
+	return true
+}
