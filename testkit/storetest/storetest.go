@@ -14,9 +14,19 @@ import (
 
 // Run checks the stores that open gives; each check opens its own, empty one.
 //
-// What the checks find by type assertion: Advance(d), which moves the store's clock forward, and
-// AfterFailover(ctx) error, which raises the store's incarnation. Without them the checks that need them are skipped.
+// What the checks find by type assertion: Advance(d), which moves the store's clock forward; AfterFailover(ctx) error, which
+// raises the store's incarnation; Conflict(ctx, tx) error, which makes an open transaction fail as a serialization failure
+// does. Without them the checks that need them are skipped. A store with one transaction at a time is asked nothing about
+// open ones.
 func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
+	t.Run("tx", func(t *testing.T) { transactions(t, open) })
+	t.Run("insert", func(t *testing.T) { inserts(t, open) })
+	t.Run("claim", func(t *testing.T) { claims(t, open) })
+	t.Run("move", func(t *testing.T) { moves(t, open) })
+	t.Run("log", func(t *testing.T) { logs(t, open) })
+	t.Run("finish", func(t *testing.T) { finishes(t, open) })
+	t.Run("list", func(t *testing.T) { lists(t, open) })
+	t.Run("queues", func(t *testing.T) { queues(t, open) })
 	t.Run("leases", func(t *testing.T) { leases(t, open) })
 	t.Run("ledger", func(t *testing.T) { ledger(t, open) })
 	t.Run("tracker", func(t *testing.T) { trackers(t, open) })
