@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/internal/hub"
@@ -81,6 +82,9 @@ func (s *Store) Leases() lease.Store { return sqlstore.Leases{Dialect: s.dialect
 
 // Ledger keeps the due times of periodic tasks.
 func (s *Store) Ledger() lease.LedgerStore { return sqlstore.Ledger{Dialect: s.dialect()} }
+
+// Tracker keeps hosts and claims.
+func (s *Store) Tracker() tracker.Store { return sqlstore.Trackers{Dialect: s.dialect()} }
 
 func (s *Store) dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{

@@ -28,6 +28,8 @@ type Dialect struct {
 	Serial func(ctx context.Context, tx store.Tx, name string) error
 	// SkipLocked ends a read of rows about to be changed that leaves out locked ones; "" where there is one writer.
 	SkipLocked string
+	// Lock ends a read of rows that this transaction will change; "" where there is one writer.
+	Lock string
 	// Busy is a condition on drover_session s: something still refers to it.
 	Busy string
 }
