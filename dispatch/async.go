@@ -68,7 +68,7 @@ func (r *Registry) submit(ctx context.Context, p *pass, c *Command) (any, error)
 	if r.Tx == nil {
 		return p.submitAlone(ctx, c, req)
 	}
-	return p.submitInTx(ctx, c, req)
+	return p.submitInTx(ctx, c, req, chosen)
 }
 
 // replay answers for a job that is there already: the first answer, or idempotency-mismatch.
@@ -95,7 +95,9 @@ func (p *pass) submitAlone(ctx context.Context, c *Command, req job.Request) (an
 	return accepted(j), nil
 }
 
-func (p *pass) submitInTx(ctx context.Context, c *Command, req job.Request) (any, error) {
+// submitInTx makes entity and job. Where the caller chose the id, a loss of the race for it shows as any error of create,
+// since the winner's entity is there too: then the winner's answer counts.
+func (p *pass) submitInTx(ctx context.Context, c *Command, req job.Request, chosen bool) (any, error) {
 	var a Accepted
 	var inner error // fn's own; an error without it is the commit's
 	err := p.reg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
@@ -105,10 +107,12 @@ func (p *pass) submitInTx(ctx context.Context, c *Command, req job.Request) (any
 	switch {
 	case err == nil:
 		return a, nil
-	case errors.Is(inner, errReplayed):
-		a, _, err := p.replay(ctx, req)
-		return a, err
 	case inner != nil:
+		if chosen {
+			if a, found, err := p.replay(ctx, req); found {
+				return a, err
+			}
+		}
 		return nil, err
 	}
 	return p.settle(ctx, a, err)
