@@ -228,7 +228,7 @@ func checkArrows(t *testing.T, s source) {
 		}
 		ours = path.Clean(ours)
 		if ours == s.pkg || ours == "internal/fair" || // a leaf
-			 slices.Contains(allowed, "any") && (anyUnder([]string{"testkit/...", "internal/testkit/...", "examples/..."}, s.pkg) || !anyUnder([]string{"testkit/...", "internal/testkit/..."}, ours)) {
+			slices.Contains(allowed, "any") && (anyUnder([]string{"testkit/...", "internal/testkit/...", "examples/..."}, s.pkg) || !anyUnder([]string{"testkit/...", "internal/testkit/..."}, ours)) {
 			continue
 		}
 		if !anyUnder(allowed, ours) || s.pkg != "." && ours != "store" && anyUnder(drivers, ours) {
