@@ -8,12 +8,21 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store/memory"
 )
 
 // steppers makes every Stepper of the library on one memory store, ready to be stepped without its loop.
 var steppers = map[string]func(t *testing.T, e drover.Env) drover.Stepper{
+	"tracker.Tracker": func(t *testing.T, e drover.Env) drover.Stepper {
+		db := &memory.Store{Env: e}
+		m, err := tracker.New(tracker.Config{Env: e, Tx: db, Store: db.Tracker()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	},
 	"lease.Session": func(t *testing.T, e drover.Env) drover.Stepper { return newSession(t, e, &memory.Store{Env: e}) },
 }
 
