@@ -92,11 +92,11 @@ func (m *Manager) runOwn(base context.Context, lost context.CancelCauseFunc) (st
 	ctx, cancel := context.WithCancel(context.WithoutCancel(base))
 	done := make(chan error, 1)
 	m.env.Go("session", func() {
-		err := m.own.Run(ctx)
-		if err != nil {
+		var err error
+		defer func() { done <- err }() // also when Run is cut off
+		if err = m.own.Run(ctx); err != nil {
 			lost(err)
 		}
-		done <- err
 	})
 	return func() error {
 		cancel()
