@@ -111,6 +111,16 @@ func (m *Manager) openTurns() (err error) {
 	return err
 }
 
+// fillTurns stores the configured policies of keys before the first job takes a turn under them.
+func (m *Manager) fillTurns(ctx context.Context) error {
+	if m.turns == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return m.turns.Fill(ctx)
+}
+
 // openSession makes a session of the manager's own for the short form of Config.
 func (m *Manager) openSession() (err error) {
 	if m.session != nil || m.cfg.DB == nil || len(m.cfg.Queues) == 0 {

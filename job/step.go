@@ -41,6 +41,9 @@ func (m *Manager) doRound(ctx, base context.Context, all bool) (time.Time, error
 	if !m.bind(base, all) {
 		return now.Add(sessionBackoff), nil
 	}
+	if err := m.fillTurns(base); err != nil {
+		return time.Time{}, err
+	}
 	if err := m.adoptUnknown(base); err != nil {
 		return time.Time{}, err
 	}

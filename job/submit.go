@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/drover-cloud/drover/store"
@@ -89,6 +90,11 @@ func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error
 	}
 	if tx != nil {
 		return s.insert(ctx, tx)
+	}
+	if slices.ContainsFunc(s.rows, func(r Row) bool { return r.Sync.Kind != "" }) {
+		if err := s.m.fillTurns(ctx); err != nil {
+			return nil, err
+		}
 	}
 	err = s.m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		js, err = s.insert(ctx, tx)

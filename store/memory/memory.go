@@ -12,6 +12,7 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/store/internal/hub"
 )
 
 // Store is ready to use as its zero value. One transaction runs at a time, in order of arrival.
@@ -22,7 +23,7 @@ type Store struct {
 	turn  chan struct{} // holds one token: the right to run a transaction
 	clock drover.Clock
 	last  time.Time // the highest Now given out, guarded by turn
-	hints hub
+	hints hub.Hub
 	tables
 }
 
@@ -149,7 +150,7 @@ func (s *Store) end(t *tx, committed bool) {
 	s.jobs.dropImages()
 	s.turn <- struct{}{}
 	if committed {
-		s.hints.send(t.hints)
+		s.hints.Send(t.hints)
 	}
 }
 

@@ -59,12 +59,8 @@ func (j *jobTables) linesOf(kind string) []*line {
 			ls = append(ls, l)
 		}
 	}
-	slices.SortFunc(ls, func(a, b *line) int { return compareKeys(a.key, b.key) })
+	slices.SortFunc(ls, func(a, b *line) int { return a.key.Compare(b.key) })
 	return ls
-}
-
-func compareKeys(a, b syncqueue.Key) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
 }
 
 // apply brings a line to its present policy.
@@ -140,7 +136,7 @@ func (j *jobTables) keys(f syncqueue.Filter) []syncqueue.Item {
 	kind, id, _ := strings.Cut(f.After, "\n")
 	var out []syncqueue.Item
 	for _, l := range j.linesOf(f.Kind) {
-		if l.waiters.n == 0 || f.After != "" && compareKeys(l.key, syncqueue.Key{Kind: kind, ID: id}) <= 0 {
+		if l.waiters.n == 0 || f.After != "" && l.key.Compare(syncqueue.Key{Kind: kind, ID: id}) <= 0 {
 			continue
 		}
 		if len(out) == f.Limit {

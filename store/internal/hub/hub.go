@@ -31,14 +31,24 @@ func (h *Hub) Wake(topic string) (<-chan struct{}, func()) {
 	}
 }
 
-// Send wakes the sleepers on each topic; it never blocks.
+// Send wakes the sleepers on each topic, once however often it is named; it never blocks.
 func (h *Hub) Send(topics []string) {
 	if len(topics) == 0 {
 		return
 	}
+	var sent map[string]bool
+	if len(topics) > 1 {
+		sent = make(map[string]bool, len(topics))
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, t := range topics {
+		if sent[t] {
+			continue
+		}
+		if sent != nil {
+			sent[t] = true
+		}
 		for c := range h.subs[t] {
 			select {
 			case c <- struct{}{}:
