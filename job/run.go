@@ -32,10 +32,11 @@ func (m *Manager) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var helpers []chan struct{}
+	env := m.env.For(ctx) // a panic of the manager's own ends Run; handlers look after theirs
 	spawn := func(name string, f func(context.Context)) {
 		done := make(chan struct{})
 		helpers = append(helpers, done)
-		m.env.Go(name, func() { defer close(done); f(base) })
+		env.Go(name, func() { defer close(done); f(base) })
 	}
 	stopSession := m.runOwn(base, cancel)
 	spawn("pump", m.pumpFlushes)
