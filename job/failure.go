@@ -53,10 +53,15 @@ func (e *Error) Is(target error) bool {
 
 // As fills target with the stored value if its type is registered for the code of e or of one of its causes.
 func (e *Error) As(target any) bool {
-	if decode := known.typed(e.Code); decode != nil && decode([]byte(e.Meta[typedMeta]), target) {
+	decode := known.typed(e.Code)
+	data, own := e.Meta[typedMeta]
+	if own && decode != nil && decode([]byte(data), target) {
 		return true
 	}
-	return slices.ContainsFunc(e.Causes, func(c Error) bool { return c.As(target) })
+	if slices.ContainsFunc(e.Causes, func(c Error) bool { return c.As(target) }) {
+		return true
+	}
+	return !own && decode != nil && decode(nil, target) // the code alone: made elsewhere, or its value was too large
 }
 
 // known is what RegisterError and RegisterErrorType told; like gob's registry it belongs to the process.

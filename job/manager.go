@@ -30,6 +30,7 @@ type Manager struct {
 	session *lease.Session // nil: submits only
 	own     *lease.Session // session, when this manager opened it
 	turns   *syncqueue.Queue
+	keyed   bool // the Store takes turns
 	meters  meters
 	waits   waits
 
@@ -104,6 +105,7 @@ func New(cfg Config) (*Manager, error) {
 // openTurns takes the Store's own turns where none were given.
 func (m *Manager) openTurns() (err error) {
 	t, ok := m.store.(Turner)
+	m.keyed = ok
 	if m.turns != nil || !ok {
 		return nil
 	}

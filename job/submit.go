@@ -135,7 +135,7 @@ func (s *submission) row(r *Request, trace string) (Row, error) {
 	if err != nil {
 		return Row{}, err
 	}
-	if r.Sync != (syncqueue.Key{}) && s.m.turns == nil {
+	if r.Sync != (syncqueue.Key{}) && !s.m.keyed {
 		return Row{}, invalid("Sync", "the store takes no turns")
 	}
 	args, err := encodeArgs(r.Args, s.m.cfg.MaxArgs)
