@@ -108,7 +108,7 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 	if err != nil {
 		return 0, err
 	}
-	n, err := t.exec(ctx, `UPDATE drover_job SET line = NULL WHERE line IS NOT NULL AND ended IS NOT NULL`)
+	n, err := t.exec(ctx, `UPDATE drover_job INDEXED BY drover_job_line SET line = NULL WHERE line IS NOT NULL AND ended IS NOT NULL`)
 	if err != nil {
 		return 0, err
 	}
