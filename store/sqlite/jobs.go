@@ -55,13 +55,20 @@ func (j jobs) Insert(ctx context.Context, x store.Tx, rows []job.Row) ([]job.Row
 		return nil, err
 	}
 	out := make([]job.Row, len(rows))
+	met := 0
 	for i, r := range rows {
-		r.Seq = seq + int64(i)
+		r.Seq = seq + int64(i-met)
 		if out[i], err = t.insert(ctx, r); err != nil {
 			return nil, err
 		}
+		if out[i].Met != "" {
+			met++
+		}
 	}
-	return out, nil
+	if met > 0 { // nobody has seen their numbers
+		_, err = t.nextSeqs(ctx, -met)
+	}
+	return out, err
 }
 
 // insert answers the row as stored, or the one that it met.

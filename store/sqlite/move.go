@@ -116,7 +116,6 @@ func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, gs []granted
 	}
 	done = make([]bool, len(ms))
 	var freed []syncqueue.Key
-	raised := int64(0)
 	for i, m := range ms {
 		s, ok := at[m.ID]
 		if !ok {
@@ -127,12 +126,7 @@ func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, gs []granted
 			done[i] = m.From == job.Running && m.To != job.Running && s.state != job.Running && s.epoch == m.Epoch && m.Epoch != 0
 			continue
 		}
-		if m.Raise && raised == 0 {
-			if raised, err = t.nextEpoch(ctx); err != nil {
-				return nil, nil, err
-			}
-		}
-		free, err := t.shift(ctx, s, m, raised)
+		free, err := t.shift(ctx, s, m)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -166,12 +160,12 @@ func allowed(m job.Move) error {
 }
 
 // shift applies one transition and says whether a turn became free.
-func (t *tx) shift(ctx context.Context, s standing, m job.Move, raised int64) (freed bool, err error) {
+func (t *tx) shift(ctx context.Context, s standing, m job.Move) (freed bool, err error) {
 	if m.To == "" {
 		return false, t.remove(ctx, s.seq)
 	}
 	u := update{}
-	if err := t.fields(&u, s, m, raised); err != nil {
+	if err := t.fields(ctx, &u, s, m); err != nil {
 		return false, err
 	}
 	to, line, err := t.line(ctx, &u, s, m)
@@ -250,9 +244,13 @@ func (t *tx) line(ctx context.Context, u *update, s standing, m job.Move) (to jo
 }
 
 // fields are the changes that do not depend on the line. Zero values leave a field as it is.
-func (t *tx) fields(u *update, s standing, m job.Move, raised int64) error {
+func (t *tx) fields(ctx context.Context, u *update, s standing, m job.Move) error {
 	if m.Raise {
-		u.set("epoch", raised)
+		epoch, err := t.nextEpoch(ctx)
+		if err != nil {
+			return err
+		}
+		u.set("epoch", epoch)
 	}
 	if !m.RunAt.IsZero() {
 		u.set("run_at", m.RunAt.UnixMicro())

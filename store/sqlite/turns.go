@@ -98,8 +98,8 @@ func (t *tx) grant(ctx context.Context, k syncqueue.Key) (gs []granted, err erro
 		return nil, err
 	}
 	for _, g := range gs {
-		if _, err := t.exec(ctx, `UPDATE drover_job SET state = 'ready', line = ?, since = ?, rev = rev + 1, updated = ? WHERE seq = ?`,
-			line, t.now.UnixMicro(), t.now.UnixMicro(), g.seq); err != nil {
+		if _, err := t.exec(ctx, `UPDATE drover_job SET state = 'ready', line = ?1, since = CASE ?1 WHEN 1 THEN ?2 END, rev = rev + 1, updated = ?2
+			WHERE seq = ?3`, line, t.now.UnixMicro(), g.seq); err != nil {
 			return nil, err
 		}
 	}

@@ -115,7 +115,7 @@ func (s *Store) gated(ctx context.Context, fn func(ctx context.Context, x store.
 func (s *Store) run(ctx context.Context, fn func(ctx context.Context, x store.Tx) error) (hints []string, err error) {
 	c, err := s.db.Conn(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("sqlite: %w", err)
+		return nil, fmt.Errorf("sqlite: %w", explain(err))
 	}
 	defer c.Close()
 	for range retries {
@@ -153,7 +153,7 @@ func (s *Store) once(ctx context.Context, c bun.Conn, fn func(ctx context.Contex
 		return nil, fmt.Errorf("sqlite: not committed: %w", context.Cause(ctx))
 	}
 	if _, err := c.Conn.ExecContext(free, "COMMIT"); err != nil {
-		return nil, fmt.Errorf("sqlite: commit: %w", err)
+		return nil, fmt.Errorf("sqlite: commit: %w", explain(err))
 	}
 	committed = true
 	return t.hints, nil
