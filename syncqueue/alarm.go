@@ -23,10 +23,10 @@ func (l *Local) stuckAfter() time.Duration {
 
 // grown gives the number of pending tasks when it is one to warn of. The caller holds the shard's lock.
 func (e *entry) grown() int {
-	if e.pending.n < e.alarmAt {
+	if e.pending.n < int(e.alarmAt) {
 		return 0
 	}
-	e.alarmAt *= 5
+	e.alarmAt = clamp(5 * int(e.alarmAt))
 	return e.pending.n
 }
 
@@ -59,12 +59,12 @@ func (l *Local) checkStuck() {
 	var soonest time.Duration
 	look := func(t *task) {
 		last := t.since
-		if t.warned.After(last) {
-			last = t.warned
+		if t.w != nil && t.w.warned.After(last) {
+			last = t.w.warned
 		}
 		if now.Sub(last) >= limit {
-			found = append(found, stuck{t.key, t.name, t.since, t.waits.Load()})
-			last, t.warned = now, now
+			found = append(found, stuck{t.key, t.name(), t.since, t.waits.Load()})
+			last, t.more().warned = now, now
 		}
 		if d := last.Add(limit).Sub(now); soonest == 0 || d < soonest {
 			soonest = d

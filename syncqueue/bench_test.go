@@ -12,7 +12,7 @@ import (
 func nop(context.Context) error { return nil }
 
 func BenchmarkLocalDo(b *testing.B) {
-	var l syncqueue.Local
+	l := &syncqueue.Local{Env: silent()}
 	b.ReportAllocs()
 	for b.Loop() {
 		_ = l.Do(context.Background(), syncqueue.Key{Kind: "vm", ID: "42"}, nop)
@@ -25,7 +25,7 @@ func BenchmarkLocalGoOneKey(b *testing.B) { benchGo(b, 1) }
 func BenchmarkLocalGo10000Keys(b *testing.B) { benchGo(b, 10_000) }
 
 func benchGo(b *testing.B, n int) {
-	var l syncqueue.Local
+	l := &syncqueue.Local{Env: silent()}
 	keys := make([]syncqueue.Key, n)
 	for i := range keys {
 		keys[i] = syncqueue.Key{Kind: "vm", ID: strconv.Itoa(i)}

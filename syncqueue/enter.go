@@ -3,6 +3,7 @@ package syncqueue
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -20,10 +21,10 @@ type shard struct {
 // entry is a key in use.
 type entry struct {
 	key     Key
-	level   int
+	level   int32
+	alarmAt int32 // pending tasks at which to warn
 	running line
 	pending line
-	alarmAt int // pending tasks at which to warn
 	dedupes map[string]*dedupe
 }
 
@@ -33,7 +34,9 @@ type dedupe struct {
 	pending *task // the one that Coalesce joins
 }
 
-func (e *entry) free() bool { return e.level <= 0 || e.running.n < e.level }
+func clamp(n int) int32 { return int32(min(max(n, -1), math.MaxInt32)) }
+
+func (e *entry) free() bool { return e.level <= 0 || e.running.n < int(e.level) }
 func (e *entry) idle() bool { return e.running.n == 0 && e.pending.n == 0 }
 
 // admit is what every call must pass before anything else.
@@ -106,7 +109,7 @@ func (l *Local) lockEntry(sh *shard, k Key) *entry {
 	} else {
 		e = new(entry)
 	}
-	e.key, e.level, e.alarmAt = k, level, l.backlog()
+	e.key, e.level, e.alarmAt = k, clamp(level), clamp(l.backlog())
 	if sh.entries == nil {
 		sh.entries = map[Key]*entry{}
 	}
@@ -129,7 +132,6 @@ func (sh *shard) release(e *entry) {
 // enter puts t into its key's line, or gives it a turn when one is free and nobody waits.
 func (l *Local) enter(t *task, o *options) (granted bool, err error) {
 	t.since = l.env.Clock.Now()
-	t.limited, t.maxOf = o.limited, o.maxOf
 	sh := l.shard(t.key)
 	e := l.lockEntry(sh, t.key)
 	err = l.take()
@@ -158,11 +160,11 @@ func (l *Local) place(e *entry, t *task) (granted bool, warn int) {
 		return true, 0
 	}
 	if !t.own {
-		t.grant = make(chan struct{})
+		t.signal = make(chan struct{})
 	}
 	e.pending.push(t)
 	if t.shared {
-		e.dedupes[t.coalesceOf].pending = t
+		e.dedupes[t.x.coalesceOf].pending = t
 	}
 	return false, e.grown()
 }
@@ -183,20 +185,19 @@ func (l *Local) entered(k Key, granted bool, warn int) {
 // share joins t's call to a pending task, or enters t for it and those that come.
 func (l *Local) share(t *task, o *options) (*Handle, error) {
 	ctx := t.parent
-	t.own, t.shared, t.coalesceOf, t.waiters = true, true, o.coalesceOf, 1
+	t.own, t.shared, t.w = true, true, &watched{waiters: 1}
 	t.parent = context.WithoutCancel(ctx)
 	t.since = l.env.Clock.Now()
-	t.limited, t.maxOf = o.limited, o.maxOf
 	h := &t.handle
-	h.t = t
+	h.t, h.part = t, new(part)
 	sh := l.shard(t.key)
 	e := l.lockEntry(sh, t.key)
 	err := l.take()
 	if err == nil {
 		if d := e.dedupes[o.coalesceOf]; d != nil && d.pending != nil {
 			l.gone()
-			h = &Handle{t: d.pending}
-			h.t.waiters++
+			h = &Handle{t: d.pending, part: new(part)}
+			h.t.w.waiters++
 			sh.mu.Unlock()
 			h.expire(o.pending)
 			return h, nil
@@ -231,11 +232,15 @@ func (e *entry) inside(d string) int {
 
 // count adds n to the counts of t's dedupe strings.
 func (e *entry) count(t *task, n int) {
-	if t.limited {
-		e.countOf(t.maxOf, n)
+	x := t.x
+	if x == nil {
+		return
 	}
-	if t.shared && !(t.limited && t.maxOf == t.coalesceOf) {
-		e.countOf(t.coalesceOf, n)
+	if x.limited {
+		e.countOf(x.maxOf, n)
+	}
+	if t.shared && !(x.limited && x.maxOf == x.coalesceOf) {
+		e.countOf(x.coalesceOf, n)
 	}
 }
 
@@ -256,10 +261,12 @@ func (e *entry) countOf(s string, n int) {
 // left takes t off the pending line; the caller holds the shard's lock.
 func (l *Local) left(e *entry, t *task) {
 	e.pending.remove(t)
-	if d := e.dedupes[t.coalesceOf]; t.shared && d.pending == t {
-		d.pending = nil
+	if t.shared {
+		if d := e.dedupes[t.x.coalesceOf]; d.pending == t {
+			d.pending = nil
+		}
 	}
 	if b := l.backlog(); e.pending.n < b/2 {
-		e.alarmAt = b
+		e.alarmAt = clamp(b)
 	}
 }

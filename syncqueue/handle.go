@@ -8,15 +8,18 @@ import (
 
 // Handle is a task given to Local.Go. Its methods may be called by many, at any time.
 type Handle struct {
-	t *task // nil: refused
+	t    *task // nil: refused
+	part *part // in a shared task; of a refused one: why
+}
 
-	// Guarded by the shard's lock of t.
+// part is what one of several Handles has in a task. It is guarded by the lock of the task's shard.
+type part struct {
 	left bool
-	err  error
+	err  error         // once left
 	gone chan struct{} // made by the first who waits, closed when left
 }
 
-func failed(err error) *Handle { return &Handle{err: err} }
+func failed(err error) *Handle { return &Handle{part: &part{err: err}} }
 
 // Wait gives the function's error once it has returned, or why it was not called. When ctx ends first it gives ctx's cause,
 // and the task goes on. In a function that holds the task's key Wait is ErrReentrant at once.
@@ -42,7 +45,7 @@ func (h *Handle) Cancel() {
 func (h *Handle) wait(ctx context.Context) (ended bool, err error) {
 	t := h.t
 	if t == nil {
-		return true, h.err
+		return true, h.part.err
 	}
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
@@ -76,19 +79,23 @@ func (h *Handle) channels() (done, gone chan struct{}, err error) {
 	sh := t.l.shard(t.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if h.left {
-		return nil, nil, h.err
+	p := h.part
+	if t.shared && p.left {
+		return nil, nil, p.err
 	}
 	if t.state == finished {
-		return nil, nil, t.err
+		return nil, nil, t.result()
 	}
-	if t.done == nil {
-		t.done = make(chan struct{})
+	if t.signal == nil {
+		t.signal = make(chan struct{})
 	}
-	if t.shared && h.gone == nil {
-		h.gone = make(chan struct{})
+	if !t.shared {
+		return t.signal, nil, nil
 	}
-	return t.done, h.gone, nil
+	if p.gone == nil {
+		p.gone = make(chan struct{})
+	}
+	return t.signal, p.gone, nil
 }
 
 // waitOrLeave waits for a shared task, and leaves it when ctx ends. Only when ended is the task's result there.
@@ -104,7 +111,7 @@ func (h *Handle) hasLeft() bool {
 	sh := h.t.l.shard(h.t.key)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return h.left
+	return h.part.left
 }
 
 func (h *Handle) leaveFor(ctx context.Context, err error) error {
@@ -118,25 +125,25 @@ func (h *Handle) leaveFor(ctx context.Context, err error) error {
 // leave gives up a part in a shared task, with one error while it waits and another while it runs; the last to leave takes
 // the task with it. It answers the handle's error.
 func (h *Handle) leave(pending, run error) error {
-	t := h.t
+	t, p := h.t, h.part
 	sh := t.l.shard(t.key)
 	sh.mu.Lock()
-	if h.left || t.state == finished {
+	if p.left || t.state == finished {
 		defer sh.mu.Unlock()
-		if h.left {
-			return h.err
+		if p.left {
+			return p.err
 		}
-		return t.err
+		return t.result()
 	}
-	h.left, h.err = true, run
+	p.left, p.err = true, run
 	if t.state == waiting {
-		h.err = pending
+		p.err = pending
 	}
-	err, gone := h.err, h.gone
-	t.waiters--
-	last := t.waiters == 0
+	err, gone := p.err, p.gone
+	t.w.waiters--
+	last := t.w.waiters == 0
 	if last && t.state == waiting {
-		t.e.dedupes[t.coalesceOf].pending = nil // nobody joins what is about to be dropped
+		t.e.dedupes[t.x.coalesceOf].pending = nil // nobody joins what is about to be dropped
 	}
 	sh.mu.Unlock()
 	if gone != nil {
@@ -190,7 +197,8 @@ func (t *task) keep(stop func() bool) {
 	sh.mu.Lock()
 	over := t.state == finished
 	if !over {
-		t.watches = append(t.watches, stop)
+		w := t.more()
+		w.watches = append(w.watches, stop)
 	}
 	sh.mu.Unlock()
 	if over {

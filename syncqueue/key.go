@@ -49,3 +49,6 @@ func (k Key) String() string { return k.Kind + "/" + k.ID }
 func (k Key) Compare(o Key) int {
 	return cmp.Or(strings.Compare(k.Kind, o.Kind), strings.Compare(k.ID, o.ID))
 }
+
+// goroutine names the goroutine that works for k.
+func (k Key) goroutine() string { return "syncqueue/" + k.Kind + "/" + k.ID }

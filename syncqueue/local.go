@@ -63,7 +63,7 @@ func (l *Local) Do(ctx context.Context, k Key, f func(context.Context) error, op
 		}
 		return inPlace(ctx, f, o.running)
 	}
-	t := &task{l: l, key: k, parent: ctx, f: f, held: held, name: o.name, limit: o.running}
+	t := &task{l: l, key: k, parent: ctx, f: f, held: held, x: o.extras()}
 	if o.shared {
 		h, err := l.share(t, &o)
 		if err != nil {
@@ -93,7 +93,7 @@ func (l *Local) Go(ctx context.Context, k Key, f func(context.Context) error, op
 		return failed(err)
 	}
 	held := heldBy(ctx)
-	t := &task{l: l, key: k, parent: ctx, f: f, held: held, name: o.name, limit: o.running, own: true}
+	t := &task{l: l, key: k, parent: ctx, f: f, held: held, x: o.extras(), own: true}
 	t.handle.t = t
 	switch {
 	case k == (Key{}):
@@ -130,7 +130,7 @@ func (l *Local) SetLevel(k Key, n int) {
 	sh.mu.Lock()
 	var next []*task
 	if e := sh.entries[k]; e != nil {
-		e.level = n
+		e.level = clamp(n)
 		for t := l.grant(e); t != nil; t = l.grant(e) {
 			next = append(next, t)
 		}

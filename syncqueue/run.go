@@ -31,7 +31,7 @@ func (l *Local) start(t *task) {
 		l.spawn(t)
 		return
 	}
-	close(t.grant)
+	close(t.signal)
 }
 
 // await waits for the turn of a task on its caller's goroutine.
@@ -47,7 +47,7 @@ func (l *Local) await(t *task, pending time.Duration) error {
 		defer t.held.waits.Store(nil)
 	}
 	select {
-	case <-t.grant:
+	case <-t.signal:
 	case <-ctx.Done():
 	}
 	if ctx.Err() == nil {
@@ -64,7 +64,7 @@ func (l *Local) await(t *task, pending time.Duration) error {
 func (l *Local) leave(t *task, err error) (next *task) {
 	sh := l.shard(t.key)
 	sh.mu.Lock()
-	t.state, t.err = finished, err
+	t.end(err)
 	if e := t.e; e != nil {
 		e.running.remove(t)
 		e.count(t, -1)
@@ -75,8 +75,7 @@ func (l *Local) leave(t *task, err error) (next *task) {
 	if t.single {
 		delete(sh.singles, t.key)
 	}
-	done, watches := t.done, t.watches
-	t.watches = nil
+	done, watches := t.doneChan(), t.unwatch()
 	sh.mu.Unlock()
 	t.settle(done, watches)
 	if t.key != (Key{}) {
@@ -108,9 +107,9 @@ func (l *Local) pass(t *task) {
 
 // spawn starts a goroutine for t, which has its turn. It goes on with the tasks that get the turn from it.
 func (l *Local) spawn(t *task) {
-	l.env.Go("syncqueue/"+t.key.Kind+"/"+t.key.ID, func() {
+	l.env.Go(t.key.goroutine(), func() {
 		for next := t; next != nil; {
-			next = l.run(next)
+			next = next.l.run(next)
 		}
 	})
 }
@@ -168,10 +167,10 @@ func (t *task) drop(err error) bool {
 	e := t.e
 	l.left(e, t)
 	e.count(t, -1)
-	t.state, t.err, t.e = finished, err, nil
+	t.e = nil
+	t.end(err)
 	sh.release(e)
-	done, watches := t.done, t.watches
-	t.watches = nil
+	done, watches := t.doneChan(), t.unwatch()
 	sh.mu.Unlock()
 	t.settle(done, watches)
 	l.mPending.Add(context.Background(), -1)

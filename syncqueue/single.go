@@ -22,7 +22,7 @@ func Single[R any](ctx context.Context, l *Local, k Key, f func(context.Context)
 	}
 	for {
 		box := new(R)
-		t := &task{l: l, key: k, held: held, own: true, single: true, box: box}
+		t := &task{l: l, key: k, held: held, own: true, single: true, shared: true, x: &extra{box: box}, w: &watched{waiters: 1}}
 		t.f = func(ctx context.Context) (err error) {
 			*box, err = f(ctx)
 			return err
@@ -41,9 +41,9 @@ func Single[R any](ctx context.Context, l *Local, k Key, f func(context.Context)
 		if !ended {
 			return r, err
 		}
-		got, ok := h.t.box.(*R)
+		got, ok := h.t.x.box.(*R)
 		if !ok {
-			return r, fmt.Errorf("%w: Single of %s gives %T, not %T", ErrInvalid, k, h.t.box, box)
+			return r, fmt.Errorf("%w: Single of %s gives %T, not %T", ErrInvalid, k, h.t.x.box, box)
 		}
 		return *got, err
 	}
@@ -53,16 +53,16 @@ func Single[R any](ctx context.Context, l *Local, k Key, f func(context.Context)
 func (l *Local) fly(ctx context.Context, t *task) (h *Handle, joined bool, err error) {
 	t.since = l.env.Clock.Now()
 	t.parent = context.WithoutCancel(ctx)
-	t.shared, t.waiters, t.state = true, 1, running
+	t.state = running
 	sh := l.shard(t.key)
 	sh.mu.Lock()
 	if run := sh.singles[t.key]; run != nil {
-		joined = run.waiters > 0
+		joined = run.w.waiters > 0
 		if joined {
-			run.waiters++
+			run.w.waiters++
 		}
 		sh.mu.Unlock()
-		return &Handle{t: run}, joined, nil
+		return &Handle{t: run, part: new(part)}, joined, nil
 	}
 	if err := l.take(); err != nil {
 		sh.mu.Unlock()
@@ -74,7 +74,7 @@ func (l *Local) fly(ctx context.Context, t *task) (h *Handle, joined bool, err e
 	sh.singles[t.key] = t
 	sh.mu.Unlock()
 	l.entered(t.key, true, 0)
-	t.handle.t = t
+	t.handle.t, t.handle.part = t, new(part)
 	l.spawn(t)
 	return &t.handle, true, nil
 }

@@ -32,7 +32,7 @@ func (l *Local) Stats() (stats []Stat) {
 		sh := &l.shards[i]
 		sh.mu.Lock()
 		for k, e := range sh.entries {
-			s := Stat{Key: k, Level: e.level, Running: e.running.n, Pending: e.pending.n}
+			s := Stat{Key: k, Level: int(e.level), Running: e.running.n, Pending: e.pending.n}
 			if t := e.pending.head; t != nil {
 				s.Oldest = now.Sub(t.since)
 			}
@@ -55,10 +55,10 @@ func (l *Local) Tasks(k Key) (tasks []Task) {
 		return nil
 	}
 	for t := e.running.head; t != nil && len(tasks) < maxTasks; t = t.next {
-		tasks = append(tasks, Task{Name: t.name, Since: t.since, Running: true})
+		tasks = append(tasks, Task{Name: t.name(), Since: t.since, Running: true})
 	}
 	for t, pos := e.pending.head, 1; t != nil && len(tasks) < maxTasks; t, pos = t.next, pos+1 {
-		tasks = append(tasks, Task{Name: t.name, Since: t.since, Position: pos})
+		tasks = append(tasks, Task{Name: t.name(), Since: t.since, Position: pos})
 	}
 	return tasks
 }

@@ -23,34 +23,97 @@ type task struct {
 	key    Key
 	parent context.Context
 	f      func(context.Context) error
-	held   *task // the task around this one, by parent's values
-	name   string
-	limit  time.Duration // of the run
-	own    bool          // has a goroutine of its own and is cancelled by a Handle; else it runs on its caller's
-	single bool          // the name space of Single
+	held   *task  // the task around this one, by parent's values
+	x      *extra // constant; nil: none of it
 
-	handle Handle // of its first caller
-	box    any    // Single's result
-
-	mu    sync.Mutex // of making scope
-	scope atomic.Pointer[scope]
-	waits atomic.Pointer[Key] // what its function is waiting for, for the stuck warning
+	own    bool       // has a goroutine of its own and is cancelled by a Handle; else it runs on its caller's
+	single bool       // the name space of Single
+	shared bool       // several Handles have a part in it
+	state  state      // guarded by the shard's lock
+	mu     sync.Mutex // of making scope
+	scope  atomic.Pointer[scope]
+	waits  atomic.Pointer[Key] // what its function is waiting for, for the stuck warning
 
 	// Guarded by the shard's lock.
 	e          *entry
-	prev, next *task // among the entry's running or pending
-	state      state
+	prev, next *task         // among the entry's running or pending
 	since      time.Time     // of the call, then of the turn
-	warned     time.Time     // last stuck warning
-	grant      chan struct{} // tells a waiting caller that it has the turn
-	done       chan struct{} // made by the first who waits, closed when finished
-	err        error
-	waiters    int // handles that have not left, if shared
-	shared     bool
+	signal     chan struct{} // own: made by the first who waits, closed when finished; else closed when the turn has come
+	w          *watched      // nil: none of it
+	handle     Handle        // of its first caller
+}
+
+// extra is what few tasks have.
+type extra struct {
+	name       string
+	limit      time.Duration // of the run
 	maxOf      string
+	limited    bool // MaxPending, by maxOf
 	coalesceOf string
-	limited    bool
-	watches    []func() bool // of ctxs whose end would take it back
+	box        any // Single's result
+}
+
+// watched is what may come to a task while it is inside.
+type watched struct {
+	err     error         // of the function, or why it was not called
+	waiters int           // handles that have not left, if shared
+	warned  time.Time     // last stuck warning
+	watches []func() bool // of ctxs whose end would take it back
+}
+
+// extras are o's, nil if there are none.
+func (o *options) extras() *extra {
+	if o.name == "" && o.running == 0 && !o.limited && !o.shared {
+		return nil
+	}
+	return &extra{name: o.name, limit: o.running, limited: o.limited, maxOf: o.maxOf, coalesceOf: o.coalesceOf}
+}
+
+// more is t.w, made if need be. The caller holds the shard's lock.
+func (t *task) more() *watched {
+	if t.w == nil {
+		t.w = new(watched)
+	}
+	return t.w
+}
+
+// end makes t finished. The caller holds the shard's lock.
+func (t *task) end(err error) {
+	t.state = finished
+	if err != nil {
+		t.more().err = err
+	}
+}
+
+// result is the error of a finished t. The caller holds the shard's lock.
+func (t *task) result() error {
+	if t.w == nil {
+		return nil
+	}
+	return t.w.err
+}
+
+// unwatch takes what watches over t. The caller holds the shard's lock.
+func (t *task) unwatch() (watches []func() bool) {
+	if t.w != nil {
+		watches, t.w.watches = t.w.watches, nil
+	}
+	return watches
+}
+
+// doneChan is what a finished t has to close, nil if nobody waits for it.
+func (t *task) doneChan() chan struct{} {
+	if !t.own {
+		return nil
+	}
+	return t.signal
+}
+
+func (t *task) name() string {
+	if t.x == nil {
+		return ""
+	}
+	return t.x.name
 }
 
 type scope struct {
@@ -130,10 +193,10 @@ func (t *task) isRunning() bool {
 
 // call runs the function under its limit.
 func (t *task) call() error {
-	if t.limit <= 0 {
+	if t.x == nil || t.x.limit <= 0 {
 		return t.f(t)
 	}
-	ctx, cancel := context.WithTimeout(t, t.limit)
+	ctx, cancel := context.WithTimeout(t, t.x.limit)
 	defer cancel()
 	return t.f(ctx)
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package syncqueue_test
+
+const raceEnabled = true
