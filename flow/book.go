@@ -18,6 +18,7 @@ import (
 const (
 	maxState  = 256 << 10
 	saveTries = 10
+	saveAgain = 5 * time.Second // after that many
 )
 
 // Suffixes of stored names beside the step's own; no name of a step has a colon.
@@ -94,7 +95,7 @@ func (b *book) open(ctx context.Context, prefix string) error {
 	defer release()
 	raw, err := b.job.Load(ctx, prefix)
 	if err != nil {
-		return err
+		return unsaved(prefix, err)
 	}
 	b.stored = make(records, len(raw))
 	newest, state := -1, -1
@@ -226,7 +227,7 @@ func (b *book) save(ctx context.Context, name string, rec record, percent int) e
 		}
 		d := policy.NextBackOff()
 		if errors.Is(err, job.ErrLost) || try == saveTries || ctx.Err() != nil || d == backoff.Stop || b.env.Sleep(ctx, d) != nil {
-			return fmt.Errorf("flow: boundary %s: %w", name, err)
+			return unsaved(name, err)
 		}
 	}
 	if rec.S != nil {
@@ -234,6 +235,14 @@ func (b *book) save(ctx context.Context, name string, rec record, percent int) e
 	}
 	b.lost = rec.Lost
 	return nil
+}
+
+// unsaved lets the job try again later: the run is where it was stored last.
+func unsaved(name string, err error) error {
+	if errors.Is(err, job.ErrLost) {
+		return err
+	}
+	return fmt.Errorf("flow: boundary %s: %w", name, errors.Join(err, job.Again(saveAgain)))
 }
 
 // records by name.

@@ -82,7 +82,7 @@ func (r *run[S]) recall(i int, rec record) {
 	m.state = ended
 	switch {
 	case rec.Kept:
-		r.keep(i, rec.Step, r.book.job.Decode(rec.Err))
+		r.keep(i, halt{err: Continue(r.book.job.Decode(rec.Err)), step: rec.Step})
 	case rec.State == OutcomeFailed:
 		m.state = failed
 		r.resume.back = halt{err: r.book.job.Decode(rec.Err), step: rec.Step}

@@ -176,7 +176,7 @@ func (r *run[S]) advance(ctx context.Context, i int) (int, halt) {
 		var needed bool
 		err := safely(func() (err error) { needed, err = when(ctx, r.s); return err })
 		if err != nil {
-			return i, halt{err: err, step: r.f.steps[i].name, leave: r.leaves(err)}
+			return i, halt{err: err, step: r.f.steps[i].name, leave: r.leaves(ctx, err)}
 		}
 		if needed {
 			return i, halt{}
@@ -197,14 +197,16 @@ func (r *run[S]) gate(ctx context.Context, i int) halt {
 	}
 	for _, ask := range r.f.checks {
 		if err := r.call(ctx, ask); err != nil {
-			return halt{err: err, leave: r.leaves(err)}
+			return halt{err: err, leave: r.leaves(ctx, err)}
 		}
 	}
 	return halt{}
 }
 
-// leaves says whether err means to come back later; only a job can.
-func (r *run[S]) leaves(err error) bool { return r.book != nil && r.book.job.Leaves(err) }
+// leaves says whether err means to come back later; only a job can, and not one that is being cancelled.
+func (r *run[S]) leaves(ctx context.Context, err error) bool {
+	return r.book != nil && r.book.job.Leaves(err) && (ctx.Err() == nil || r.book.leaving(false) != nil)
+}
 
 // call turns a panic into an error.
 func (r *run[S]) call(ctx context.Context, f func(context.Context, *S) error) (err error) {

@@ -24,22 +24,17 @@ func (r *run[S]) step(ctx context.Context, i int) halt {
 	var policy backoff.BackOff
 	for try := min(m.tries+1, s.opts.max); ; try++ {
 		h := r.attempt(ctx, i, try)
-		var cont *continueError
-		switch {
-		case h.leave:
+		if h.leave {
 			return h
-		case h.err == nil:
+		}
+		if h.err == nil || r.keep(i, h) {
 			m.state = ended
-			return halt{}
-		case errors.As(h.err, &cont):
-			m.state = ended
-			r.keep(i, h.step, cont.err)
 			return halt{}
 		}
 		if policy == nil && s.opts.max > 1 {
 			policy = steady(s.opts.policy, r.env)
 		}
-		if try >= s.opts.max || h.final || !s.worth(ctx, h.err) || !r.pause(ctx, policy) {
+		if try >= s.opts.max || h.final || !r.worth(ctx, s, h.err) || !r.pause(ctx, policy) {
 			if err := r.bookLeaving(); err != nil {
 				return halt{err: err, leave: true}
 			}
@@ -52,18 +47,24 @@ func (r *run[S]) step(ctx context.Context, i int) halt {
 	}
 }
 
-func (r *run[S]) keep(i int, step string, err error) {
-	if len(r.kept) == 0 {
-		r.where = step
+// keep takes a Continue to the end of the flow; false: it is none.
+func (r *run[S]) keep(i int, h halt) bool {
+	var cont *continueError
+	if !errors.As(h.err, &cont) {
+		return false
 	}
-	r.kept, r.keptAt = append(r.kept, err), i
+	if len(r.kept) == 0 {
+		r.where = h.step
+	}
+	r.kept, r.keptAt = append(r.kept, cont.err), i
+	return true
 }
 
 // worth another try?
-func (s *step[S]) worth(ctx context.Context, err error) bool {
+func (r *run[S]) worth(ctx context.Context, s *step[S], err error) bool {
 	var stop *backoff.PermanentError
 	switch {
-	case ctx.Err() != nil, errors.As(err, &stop), drover.IsPermanent(err):
+	case ctx.Err() != nil, errors.As(err, &stop), drover.IsPermanent(err), r.book != nil && r.book.job.Permanent(err):
 		return false
 	case s.opts.retryIf != nil:
 		return s.opts.retryIf(err)
@@ -92,7 +93,7 @@ func (r *run[S]) attempt(ctx context.Context, i, try int) halt {
 	if err == nil {
 		return halt{}
 	}
-	return halt{err: err, step: s.name, leave: r.leaves(err)}
+	return halt{err: err, step: s.name, leave: r.leaves(ctx, err)}
 }
 
 // timed calls f under a deadline and waits for it, however long it takes.

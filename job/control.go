@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/drover-cloud/drover"
 )
 
 // permanentError fails a job at once.
@@ -34,5 +36,5 @@ func Again(d time.Duration) error { return &againError{d} }
 func isPermanent(err error) bool {
 	var p *permanentError
 	var b *backoff.PermanentError
-	return errors.As(err, &p) || errors.As(err, &b)
+	return errors.As(err, &p) || errors.As(err, &b) || drover.IsPermanent(err)
 }

@@ -268,7 +268,7 @@ func (m *Manager) settleRefused(ctx context.Context, tx store.Tx, b *batch) erro
 	for _, row := range found.Rows {
 		i := at[row.ID]
 		if row.State == Running && row.Epoch == b.moves[i].Epoch && !row.CancelAt.IsZero() {
-			b.moves[i] = m.cancelledMove(b.outs[i], row.CancelReason)
+			b.moves[i] = m.cancelledMove(b.outs[i], row.CancelReason, tx.Now())
 			again = append(again, b.moves[i])
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	inner "github.com/drover-cloud/drover/internal/steps"
 	"github.com/drover-cloud/drover/lease"
 )
 
@@ -24,6 +25,8 @@ type run struct {
 	root   runContext
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	claim  context.Context // ends only when the claim is lost
+	drop   context.CancelCauseFunc
 	span   span
 	began  time.Time
 	limit  time.Time // local end of this run; zero = none
@@ -53,8 +56,11 @@ type runKey struct{}
 func (c *runContext) Deadline() (time.Time, bool) { return c.r.limit, !c.r.limit.IsZero() }
 
 func (c *runContext) Value(k any) any {
-	if k == (runKey{}) {
+	switch k {
+	case runKey{}:
 		return c.r
+	case inner.Key{}:
+		return (*flowRun)(c.r)
 	}
 	return c.Context.Value(k)
 }
@@ -124,6 +130,7 @@ func (m *Manager) newRun(row *Row, token lease.Token, began time.Time) *run {
 	}
 	r.root = runContext{m.values, r}
 	r.ctx, r.cancel = context.WithCancelCause(&r.root)
+	r.claim, r.drop = context.WithCancelCause(m.values)
 	r.beat.Store(began.UnixNano())
 	switch {
 	case row.Flags&Unwinding == 0:
@@ -183,6 +190,7 @@ func (m *Manager) returned(r *run, o *outcome) {
 	o.at = m.env.Clock.Now()
 	o.cause = context.Cause(r.ctx)
 	r.cancel(context.Canceled)
+	r.drop(context.Canceled)
 	r.mu.Lock()
 	r.ended = true
 	lost := r.lost
@@ -223,6 +231,7 @@ func (r *run) lose(cause error) {
 	r.lost = true
 	r.mu.Unlock()
 	r.end(cause)
+	r.drop(cause)
 }
 
 // requestCancel makes a cancel request known to the handler.

@@ -41,7 +41,7 @@ func (m *Manager) decide(o *outcome, now time.Time) (Move, *Entry) {
 		mv.To, mv.Result = Succeeded, o.result
 		return mv, nil
 	case cancelled:
-		return m.cancelledMove(o, r.reason), nil
+		return m.cancelledMove(o, r.reason, now), nil
 	case errors.Is(o.cause, ErrStopping) && !isPermanent(o.err):
 		mv.To, mv.Uncancelled = Ready, true
 		return mv, nil
@@ -95,12 +95,19 @@ func (o *outcome) failure() error {
 	return err
 }
 
-// cancelledMove ends a job whose cancel request came before its outcome. A handler that was only interrupted by the node's
-// stop, or wanted to run again, has not compensated yet if its kind Unwinds: it gets its run.
-func (m *Manager) cancelledMove(o *outcome, reason string) Move {
+// cancelledMove ends a job whose cancel request came before its outcome. A handler whose kind Unwinds gets another run to
+// compensate if it did not know of the request when it stopped short, or says Again.
+func (m *Manager) cancelledMove(o *outcome, reason string, now time.Time) Move {
 	r := o.run
 	mv := Move{ID: r.row.ID, From: Running, Epoch: r.row.Epoch, Progress: r.unstored(), To: Cancelled}
-	if r.kind.opt.unwinds && !errors.Is(o.cause, ErrCancelled) && errors.Is(o.cause, ErrStopping) {
+	again := new(againError)
+	switch {
+	case !r.kind.opt.unwinds || isPermanent(o.err):
+	case errors.As(o.err, &again):
+		o.wait = max(again.d, minAgain)
+		mv.To, mv.RunAt, mv.Mark = Scheduled, now.Add(o.wait), Unwinding
+		return mv
+	case !errors.Is(o.cause, ErrCancelled):
 		mv.To, mv.Mark = Ready, Unwinding
 		return mv
 	}

@@ -1,0 +1,111 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/drover-cloud/drover"
+	inner "github.com/drover-cloud/drover/internal/steps"
+)
+
+// flowRun is the side of a run that package flow sees: durable steps without the rules of Step.
+type flowRun run
+
+var _ inner.Run = (*flowRun)(nil)
+
+func (f *flowRun) run() *run             { return (*run)(f) }
+func (f *flowRun) Base() context.Context { return f.ctx }
+func (f *flowRun) Env() drover.Env       { return f.m.env }
+func (f *flowRun) First() bool           { return f.row.Runs <= 1 && f.row.RetryOf == "" }
+func (f *flowRun) Lost() int             { return f.row.Lost }
+
+func (f *flowRun) Permanent(err error) bool { return isPermanent(err) }
+
+func (f *flowRun) Leaves(err error) bool {
+	again := new(againError)
+	return errors.As(err, &again)
+}
+
+func (f *flowRun) Use(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.Contains(f.steps.used, name) {
+		return false
+	}
+	f.steps.used = append(f.steps.used, name)
+	return true
+}
+
+func (f *flowRun) Load(ctx context.Context, prefix string) (map[string]json.RawMessage, error) {
+	r := f.run()
+	if _, _, err := r.stepValue(ctx, prefix); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	found := map[string]json.RawMessage{}
+	for name, data := range r.steps.done {
+		if strings.HasPrefix(name, prefix) {
+			found[name] = data
+		}
+	}
+	return found, nil
+}
+
+func (f *flowRun) Save(ctx context.Context, name string, data json.RawMessage, percent int) error {
+	r, err := handlerOf(ctx)
+	if err != nil {
+		return err
+	}
+	e := Entry{Step: name, Data: data}
+	if percent >= 0 {
+		p := Progress{Percent: clamp(percent)}
+		if s, ok := ctx.Value(stageKey{}).(stageRange); ok {
+			p.Percent = int(s.of(p.Percent))
+		}
+		e.Progress = &p
+	}
+	if err := r.log(ctx, e); err != nil {
+		return err
+	}
+	if e.Progress != nil {
+		r.mu.Lock()
+		r.progress.last, r.progress.dirty, r.progress.stored = *e.Progress, false, r.m.env.Clock.Now()
+		r.mu.Unlock()
+		r.m.waits.changed([]*run{r})
+	}
+	return nil
+}
+
+func (f *flowRun) Encode(err error) json.RawMessage {
+	data, _ := json.Marshal(encode(err)) // of strings only
+	return data
+}
+
+func (f *flowRun) Decode(data json.RawMessage) error {
+	e := new(Error)
+	if err := json.Unmarshal(data, e); err != nil {
+		return err
+	}
+	return e
+}
+
+func (f *flowRun) Stage(ctx context.Context, from, to int) context.Context {
+	return Stage(ctx, from, to)
+}
+
+// Unwind is ctx without its end, except that it ends when the claim is lost.
+func (f *flowRun) Unwind(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(f.claim, func() { cancel(context.Cause(f.claim)) })
+	if f.claim.Err() != nil {
+		cancel(context.Cause(f.claim))
+	}
+	return ctx, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
