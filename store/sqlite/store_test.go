@@ -1,11 +1,13 @@
 package sqlite_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/drover-cloud/drover"
 	fixture "github.com/drover-cloud/drover/internal/testkit"
+	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/sqlite"
 	"github.com/drover-cloud/drover/testkit"
 	"github.com/drover-cloud/drover/testkit/storetest"
@@ -23,3 +25,6 @@ type advancing struct {
 	*sqlite.Store
 	*clock
 }
+
+// Conflict is what another writer's lock would make of a statement.
+func (*advancing) Conflict(context.Context, store.Tx) error { return coded(5 | 2<<8) }
