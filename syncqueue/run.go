@@ -107,7 +107,11 @@ func (l *Local) pass(t *task) {
 
 // spawn starts a goroutine for t, which has its turn. It goes on with the tasks that get the turn from it.
 func (l *Local) spawn(t *task) {
-	l.env.Go(t.key.goroutine(), func() {
+	name := "syncqueue"
+	if l.Env.Go != nil { // the default does nothing with it
+		name = t.key.goroutine()
+	}
+	l.env.Go(name, func() {
 		for next := t; next != nil; {
 			next = next.l.run(next)
 		}
