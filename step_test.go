@@ -9,6 +9,7 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
+	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store/memory"
 )
@@ -18,6 +19,14 @@ var steppers = map[string]func(t *testing.T, e drover.Env) drover.Stepper{
 	"tracker.Tracker": func(t *testing.T, e drover.Env) drover.Stepper {
 		db := &memory.Store{Env: e}
 		m, err := tracker.New(tracker.Config{Env: e, Tx: db, Store: db.Tracker()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	},
+	"job.Manager": func(t *testing.T, e drover.Env) drover.Stepper {
+		db := &memory.Store{Env: e}
+		m, err := job.New(job.Config{Env: e, Tx: db, Store: db.Jobs(), Session: newSession(t, e, db)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -42,7 +51,7 @@ func TestSpecStep(t *testing.T) {
 				continue
 			}
 			for _, d := range s.ast.Decls {
-				if recv := stepReceiver(d); recv != "" && s.pkg != "job" { // comes with the manager
+				if recv := stepReceiver(d); recv != "" {
 					found[s.ast.Name.Name+"."+recv] = true
 				}
 			}
