@@ -195,6 +195,7 @@ func (m *Manager) returned(r *run, o *outcome) {
 	r.ended = true
 	lost := r.lost
 	r.mu.Unlock()
+	lost = lost || !m.believed(r.token) // by the clock: whoever notices first, nothing of it is written any more
 	m.meters.ran(r, o)
 	m.mu.Lock()
 	m.clock.remove(r)

@@ -262,6 +262,12 @@ func (m *Manager) unbind(empty bool) {
 	}
 }
 
+// believed is trusted, but by the clock of this moment and not by what somebody has noticed.
+func (m *Manager) believed(token lease.Token) bool {
+	_, err := m.session.Held()
+	return err == nil && m.trusted(token)
+}
+
 // trusted says that token's session is the one this node works under and that it may be believed in now.
 func (m *Manager) trusted(token lease.Token) bool {
 	m.mu.Lock()

@@ -53,12 +53,9 @@ func (m *Manager) doRound(ctx, base context.Context, all bool) (time.Time, error
 	if err := m.takeCancels(base); err != nil {
 		return time.Time{}, err
 	}
-	for ctx.Err() == nil && m.wantsClaim() {
+	if ctx.Err() == nil && m.wantsClaim() { // one a round: whether a slot came free meanwhile is the next round's question
 		if err := m.claim(base); err != nil {
 			return time.Time{}, err
-		}
-		if !all || m.tickDue() {
-			break
 		}
 	}
 	return m.nextRound(), nil

@@ -55,7 +55,7 @@ func (c *cluster) submit(nodes []*testkit.Node, n int) []string {
 	var ids []string
 	for i := range n {
 		r := job.Request{Kind: "work", Args: work{i}}
-		if keyed && i%2 == 0 {
+		if i%2 == 0 {
 			r.Sync = syncqueue.Key{Kind: "vm", ID: fmt.Sprint(i % 10 / 2)}
 		}
 		for try := 0; ; try++ {
@@ -119,4 +119,3 @@ func storm(w *testkit.World, jobs int) {
 func TestStorm(t *testing.T) {
 	testkit.Explore(t, 20, func(w *testkit.World) { storm(w, 200) })
 }
-var keyed = false

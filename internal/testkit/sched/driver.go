@@ -193,7 +193,7 @@ func (s *Sched) pick(now time.Time) {
 	i := slices.Index(s.parked, e)
 	var v Verdict
 	switch {
-	case e.kind == scriptEntry:
+	case e.kind == scriptEntry || e.kind == startEntry:
 		s.release(i, v)
 		return
 	case e.Ctx != nil && e.Ctx.Err() != nil && s.isHeld(e, now):

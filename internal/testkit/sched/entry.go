@@ -14,6 +14,7 @@ type entryKind uint8
 const (
 	opEntry     entryKind = iota // a shared operation
 	postEntry                    // an event of the world, without goroutine
+	startEntry                   // a goroutine of a node that begins
 	holdEntry                    // an operation's end that the node does not see yet
 	scriptEntry                  // a script goroutine until a time
 	restEntry                    // a script goroutine until all others rest
@@ -107,6 +108,21 @@ func (s *Sched) park(g *G, e *Entry) Verdict {
 		runtime.Goexit()
 	}
 	return v
+}
+
+// begin parks a goroutine before its first step, so that goroutines never begin beside others. A dead process's begin at
+// once: they end at their first operation, and whoever waits for them hears of it.
+func (s *Sched) begin(g *G) {
+	e := &g.entry
+	*e = Entry{G: g, Proc: g.Proc, Name: g.Name, Op: "start", kind: startEntry}
+	s.mu.Lock()
+	if s.ending || g.Proc.dead {
+		s.mu.Unlock()
+		return
+	}
+	s.insert(e)
+	s.mu.Unlock()
+	<-g.ch
 }
 
 // insert keeps s.parked sorted. The caller holds s.mu.

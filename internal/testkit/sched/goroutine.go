@@ -137,6 +137,9 @@ func (s *Sched) start(parent *G, full string, p *Proc, f func()) {
 			s.mu.Unlock()
 			s.poke()
 		}()
+		if p != nil {
+			s.begin(g)
+		}
 		f()
 	}()
 }

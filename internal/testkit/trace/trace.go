@@ -159,7 +159,11 @@ func Diff(a, b *Log) string {
 			y = b.line(i - ib)
 		}
 		if !bytes.Equal(x, y) {
-			return fmt.Sprintf("first differing line %d:\n    %s\n    %s", i+1, x, y)
+			text := fmt.Sprintf("first differing line %d:", i+1)
+			for k := max(ia, ib, i-6); k < i; k++ {
+				text += "\n    both: " + string(a.line(k-ia))
+			}
+			return text + fmt.Sprintf("\n    once: %s\n    then: %s", x, y)
 		}
 		if i >= a.total && i >= b.total {
 			return "the traces differ in lines that were dropped"
