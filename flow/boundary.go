@@ -192,9 +192,6 @@ func (r *run[S]) begin(ctx context.Context) (int, halt) {
 		return at.next, halt{err: err, leave: true}
 	}
 	if ctx.Err() != nil {
-		if at.assumed {
-			r.marks[at.next].state = started
-		}
 		return at.next, halt{err: context.Cause(ctx)}
 	}
 	if at.begun {

@@ -105,9 +105,11 @@ func (r *run[S]) timed(sc *stepCtx, d time.Duration, f func(context.Context, *S)
 		defer close(gone)
 		r.watch(ctx, sc, back)
 	})
+	defer func() { // also when f ends its goroutine
+		close(back)
+		<-gone
+	}()
 	err := r.call(ctx, f)
-	close(back)
-	<-gone
 	if err != nil && errors.Is(context.Cause(ctx), ErrStepTimeout) && !errors.Is(err, ErrStepTimeout) {
 		return fmt.Errorf("%w after %v: %w", ErrStepTimeout, d, err)
 	}

@@ -42,6 +42,9 @@ func (r *run[S]) undoAll(ctx context.Context, cause error, stop bool) (b back) {
 	if r.at != nil {
 		r.s = r.at() // the state around it may have been put back
 	}
+	if at := &r.resume; at.assumed && r.marks[at.next].state == pending {
+		r.marks[at.next].state = started
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.f.grace)
 	defer cancel()
 	for _, name := range r.resume.unknown {
