@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,25 @@ type stepFunc func(ctx context.Context) (time.Time, error)
 func (f stepFunc) Step(ctx context.Context) (time.Time, error) { return f(ctx) }
 
 func quiet() drover.Env { return drover.Env{Node: "n", Logger: slog.New(slog.DiscardHandler)} }
+
+// instants keeps when things happened, since its making.
+type instants struct {
+	mu    sync.Mutex
+	start time.Time
+	at    []time.Duration
+}
+
+func (i *instants) add() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.at = append(i.at, time.Since(i.start))
+}
+
+func (i *instants) all() []time.Duration {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.at)
+}
 
 // looping runs script with a Loop over f beside it, and hands it the wake channel. The Loop is over when it returns.
 func looping(t *testing.T, e drover.Env, f stepFunc, script func(wake chan struct{})) error {
@@ -105,41 +125,42 @@ func TestSpecLoop(t *testing.T) {
 	})
 	bubble("service-29 delays and log", testLoopBackoff)
 	bubble("service-29 wake in backoff", func(t *testing.T) {
-		start, at := time.Now(), []time.Duration{}
+		steps := &instants{start: time.Now()}
 		looping(t, quiet(), func(context.Context) (time.Time, error) {
-			at = append(at, time.Since(start))
+			steps.add()
 			return time.Time{}, errors.New("down")
 		}, func(wake chan struct{}) {
-			time.Sleep(10 * time.Second)
-			synctest.Wait()
-			last := at[len(at)-1]
-			wake <- struct{}{} // at once after, and at leisure
-			time.Sleep(time.Minute)
-			if d := at[slices.Index(at, last)+1] - last; d < 100*time.Millisecond {
-				t.Errorf("stepped %v after an error", d)
+			for range 10 { // at all sorts of instants of the backoff
+				time.Sleep(777 * time.Millisecond)
+				wake <- struct{}{}
+				synctest.Wait()
 			}
+			time.Sleep(time.Minute)
 		})
-		for i := 1; i < len(at); i++ {
-			if d := at[i] - at[i-1]; i > 1 && d < 100*time.Millisecond {
+		at := steps.all()
+		for i := 2; i < len(at); i++ {
+			if d := at[i] - at[i-1]; d < 100*time.Millisecond {
 				t.Errorf("step %d came %v after an error", i, d)
 			}
 		}
+		if len(at) < 12 {
+			t.Errorf("%d steps: wakes in the backoff are lost", len(at))
+		}
 	})
 	bubble("service-29 early wake waits for 100 ms", func(t *testing.T) {
-		start, at := time.Now(), []time.Duration{}
-		fails := 8 // then the backoff is long
+		steps := &instants{start: time.Now()}
 		looping(t, quiet(), func(context.Context) (time.Time, error) {
-			at = append(at, time.Since(start))
-			if fails--; fails == 0 {
-				return time.Time{}, nil
-			}
+			steps.add()
 			return time.Time{}, errors.New("down")
 		}, func(wake chan struct{}) {
-			for len(at) < 5 {
+			for len(steps.all()) < 5 {
 				time.Sleep(time.Millisecond)
+				synctest.Wait()
 			}
-			wake <- struct{}{}
+			wake <- struct{}{} // the backoff is 1.6 s now
 			time.Sleep(time.Second / 2)
+			synctest.Wait()
+			at := steps.all()
 			if len(at) != 6 || at[5]-at[4] != 100*time.Millisecond {
 				t.Errorf("steps at %v: the sixth is due 100 ms after the fifth", at)
 			}

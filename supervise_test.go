@@ -64,14 +64,13 @@ func TestSpecRestart(t *testing.T) {
 		}
 	})
 	bubble(t, "service-25 other replicas go on", func(t *testing.T) {
-		runs, ended, g := [3]int{}, 0, group()
+		runs, g := [3]int{}, group()
 		g.Replicate("w", 3, func(i int) drover.Component {
 			return drover.Func(func(ctx context.Context) error {
 				runs[i]++
 				select {
 				case <-ctx.Done():
 				case <-time.After(time.Hour + time.Duration(i)*time.Hour):
-					ended++
 				}
 				if i == 0 && ctx.Err() == nil {
 					return errBoom

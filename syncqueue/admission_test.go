@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -172,18 +173,13 @@ func testCoalesce(t *testing.T) {
 	}
 	first := l.Go(t.Context(), k1, refresh, syncqueue.Coalesce("r"))
 	synctest.Wait()
-	var errs []error
-	for i := range 100 {
+	errs := make([]error, 100)
+	for i := range errs {
 		if i%2 == 0 {
 			h := l.Go(t.Context(), k1, refresh, syncqueue.Coalesce("r"))
-			defer func() { errs = append(errs, h.Wait(t.Context())) }()
-			errs = append(errs, nil)
-			i := len(errs) - 1
 			go func() { errs[i] = h.Wait(t.Context()) }()
 			continue
 		}
-		errs = append(errs, nil)
-		i := len(errs) - 1
 		go func() { errs[i] = l.Do(t.Context(), k1, refresh, syncqueue.Coalesce("r")) }()
 		synctest.Wait()
 	}
@@ -219,7 +215,7 @@ func testCoalesceLeave(t *testing.T) {
 			return ctx.Err()
 		}
 		var cancels []context.CancelCauseFunc
-		left := 0
+		var left atomic.Int32
 		pendingBefore := block(t, &l, k2)
 		for i := range 4 { // ways to leave: ctx of Do, ctx of Go, Cancel
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -230,7 +226,7 @@ func testCoalesceLeave(t *testing.T) {
 			if i == 0 {
 				go func() {
 					if err := l.Do(ctx, k, f, syncqueue.Coalesce("c")); err == errBoom {
-						left++
+						left.Add(1)
 					}
 				}()
 			} else {
@@ -240,7 +236,7 @@ func testCoalesceLeave(t *testing.T) {
 				}
 				go func() {
 					if err := h.Wait(t.Context()); err == errBoom || i == 3 && err == context.Canceled {
-						left++
+						left.Add(1)
 					}
 				}()
 			}
@@ -255,8 +251,8 @@ func testCoalesceLeave(t *testing.T) {
 			}
 			cancel(errBoom)
 			synctest.Wait()
-			if left != i+1 {
-				t.Errorf("after leave %d: %d callers returned", i, left)
+			if n := left.Load(); int(n) != i+1 {
+				t.Errorf("after leave %d: %d callers returned", i, n)
 			}
 		}
 		if running != (cause != nil) {
@@ -313,7 +309,8 @@ func testBacklog(t *testing.T) {
 func TestSpecSingle(t *testing.T) {
 	bubble(t, "queue-18 100 callers, one run", func(t *testing.T) {
 		var l syncqueue.Local
-		runs, answers := 0, 0
+		var answers atomic.Int32
+		runs := 0
 		for range 100 {
 			go func() {
 				r, err := syncqueue.Single(t.Context(), &l, k1, func(context.Context) (*int, error) {
@@ -322,7 +319,7 @@ func TestSpecSingle(t *testing.T) {
 					return &runs, errBoom
 				})
 				if r == &runs && err == errBoom {
-					answers++
+					answers.Add(1)
 				}
 			}()
 		}
@@ -332,8 +329,8 @@ func TestSpecSingle(t *testing.T) {
 			t.Errorf("another result type got %v", err)
 		}
 		synctest.Wait()
-		if runs != 1 || answers != 100 {
-			t.Errorf("%d runs, %d equal answers", runs, answers)
+		if runs != 1 || answers.Load() != 100 {
+			t.Errorf("%d runs, %d equal answers", runs, answers.Load())
 		}
 		checkEmpty(t, &l)
 	})

@@ -77,4 +77,3 @@ func checkEmpty(t *testing.T, l *syncqueue.Local) {
 		t.Errorf("keys left: %+v", s)
 	}
 }
-

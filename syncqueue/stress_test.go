@@ -27,7 +27,7 @@ func silent() drover.Env {
 func testSingleEnds(t *testing.T) {
 	for name, end := range map[string]func(){"panic": func() { panic(errBoom) }, "exit": runtime.Goexit} {
 		var l syncqueue.Local
-		failed := 0
+		var failed atomic.Int32
 		for range 10 {
 			go func() {
 				_, err := syncqueue.Single(t.Context(), &l, k1, func(context.Context) (int, error) {
@@ -36,15 +36,15 @@ func testSingleEnds(t *testing.T) {
 					return 1, nil
 				})
 				if errors.Is(err, drover.ErrPanic) {
-					failed++
+					failed.Add(1)
 				}
 			}()
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		n, err := syncqueue.Single(t.Context(), &l, k1, func(context.Context) (int, error) { return 2, nil })
-		if failed != 10 || n != 2 || err != nil {
-			t.Errorf("%s: %d failed, then %d, %v", name, failed, n, err)
+		if failed.Load() != 10 || n != 2 || err != nil {
+			t.Errorf("%s: %d failed, then %d, %v", name, failed.Load(), n, err)
 		}
 	}
 }
