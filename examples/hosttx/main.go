@@ -136,14 +136,14 @@ func run(ctx context.Context, path string) error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }()
 		path = filepath.Join(dir, "vms.db")
 	}
 	c, err := open(ctx, path)
 	if err != nil {
 		return err
 	}
-	defer c.db.Close()
+	defer func() { _ = c.db.Close() }()
 	var g drover.Group
 	g.Add("jobs", c.jobs)
 	g.Add("client", drover.Func(c.client))

@@ -33,7 +33,7 @@ func OpenSQLite(t testing.TB, path string) *bun.DB {
 		sqldb.SetMaxOpenConns(1)
 	}
 	db := bun.NewDB(sqldb, sqlitedialect.New())
-	t.Cleanup(func() { db.Close() })
+	t.Cleanup(func() { _ = db.Close() })
 	return db
 }
 

@@ -21,6 +21,9 @@
 //
 // # Not guaranteed
 //
+// A transaction of the store that is asked for while the same goroutine holds one of its own waits for itself, until its ctx
+// ends: join the open one instead ([Store.Join]).
+//
 // Hints reach sleepers of this process and [Store] only; other processes poll. Hints of a transaction that was joined
 // ([Store.Join]) are dropped, since its commit is the host's. Processes that share a file must run on one clock. A network
 // file system is not supported, as SQLite's locks do not hold there.

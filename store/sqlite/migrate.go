@@ -14,7 +14,7 @@ import (
 	"github.com/drover-cloud/drover/store"
 )
 
-// ErrSchema: the database's schema is not one this program can work with.
+// ErrSchema says that the database's schema is not one this program can work with.
 var ErrSchema = errors.New("sqlite: schema")
 
 //go:embed migrations/*.sql

@@ -259,11 +259,7 @@ func (t *tx) fields(ctx context.Context, u *update, s standing, m job.Move) erro
 		u.set("attempt", m.Attempt)
 	}
 	if m.Lost != 0 || m.ResetLost {
-		n := m.Lost
-		if m.ResetLost {
-			n = 0
-		}
-		u.set("lost", n)
+		u.set("lost", map[bool]int{false: m.Lost}[m.ResetLost])
 	}
 	if m.Result != nil {
 		u.set("result", []byte(m.Result))
@@ -283,18 +279,16 @@ func (t *tx) fields(ctx context.Context, u *update, s standing, m job.Move) erro
 		u.set("cancel_by", m.Cancel.By)
 		u.set("cancel_reason", m.Cancel.Reason)
 	}
-	if m.Error != nil {
-		if err := u.json("error", m.Error); err != nil {
-			return err
+	for _, f := range []struct {
+		col   string
+		v     any
+		given bool
+	}{{"error", m.Error, m.Error != nil}, {"progress", m.Progress, m.Progress != nil}, {"wakes", m.Wakes, m.Wakes != nil}} {
+		if f.given {
+			if err := u.json(f.col, f.v); err != nil {
+				return err
+			}
 		}
-	}
-	if m.Progress != nil {
-		if err := u.json("progress", m.Progress); err != nil {
-			return err
-		}
-	}
-	if m.Wakes != nil {
-		return u.json("wakes", m.Wakes)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func TestPlans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sqldb.Close()
+	defer func() { _ = sqldb.Close() }()
 	s := sqlite.New(bun.NewDB(sqldb, sqlitedialect.New()), sqlite.Config{})
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
@@ -119,6 +119,7 @@ func plan(t *testing.T, db *sql.DB, query string) (steps []string) {
 		}
 		steps = append(steps, detail)
 	}
+	do(t, rows.Err())
 	return steps
 }
 
@@ -143,7 +144,7 @@ func everything(t *testing.T, s *sqlite.Store) {
 	rows[4].RunAt = time.Now().Add(time.Hour)
 	claim := job.Claim{Session: token, Kinds: []string{"k"}, Free: map[string]int{"default": 9}, Max: 9}
 	in(t, s, func(ctx context.Context, tx store.Tx) error {
-		js, qs := s.Jobs(), s.Queues()
+		js := s.Jobs()
 		_, err := js.Insert(ctx, tx, rows)
 		do(t, err)
 		got, err := js.Claim(ctx, tx, claim)
@@ -159,30 +160,35 @@ func everything(t *testing.T, s *sqlite.Store) {
 			_, err = js.(job.Finisher).Finish(ctx, tx, job.Finish{Start: claim, Moves: []job.Move{{ID: r.ID, From: job.Running, To: job.Succeeded, Epoch: r.Epoch, Result: []byte("1")}}})
 			do(t, err)
 		}
-		for _, f := range []job.Find{
-			{IDs: []string{"a"}, Steps: true, Journal: true}, {Resources: []string{"vm/1"}}, {Sessions: []int64{1}},
-			{Due: "scheduled"}, {Due: "deadline"}, {Due: "cancel", Sessions: []int64{1}}, {Due: "retain", Kinds: []string{"k"}, Before: tx.Now()},
-			{Query: &job.Query{}}, {Query: &job.Query{Key: key, Resource: "x"}}, {Query: &job.Query{Parent: "p"}}, {Query: &job.Query{Root: "r"}},
-			{Query: &job.Query{Resource: "x", States: []job.State{job.Succeeded}}},
-		} {
-			_, err := js.List(ctx, tx, f)
-			do(t, err)
-		}
-		for _, f := range []syncqueue.Filter{{Key: key}, {Keys: true}, {Keys: true, Kind: "vm", After: "vm\n0"}, {Older: time.Hour}} {
-			_, err := qs.List(ctx, tx, f)
-			do(t, err)
-		}
-		for _, n := range []int{0, 3, 1} {
-			_, err = qs.Policy(ctx, tx, []syncqueue.PolicyRow{{Kind: "vm", Policy: syncqueue.Policy{Limit: n, Paused: n == 3}}})
-			do(t, err)
-		}
-		_, err = qs.Audit(ctx, tx, 10)
-		do(t, err)
+		lists(ctx, t, tx, s, key)
 		_, err = js.Move(ctx, tx, []job.Move{{ID: "a", From: job.Succeeded, Epoch: got.Rows[0].Epoch}})
 		do(t, err)
 		leaseStatements(ctx, t, tx, s)
 		return nil
 	})
+}
+
+func lists(ctx context.Context, t *testing.T, tx store.Tx, s *sqlite.Store, key syncqueue.Key) {
+	js, qs := s.Jobs(), s.Queues()
+	for _, f := range []job.Find{
+		{IDs: []string{"a"}, Steps: true, Journal: true}, {Resources: []string{"vm/1"}}, {Sessions: []int64{1}},
+		{Due: "scheduled"}, {Due: "deadline"}, {Due: "cancel", Sessions: []int64{1}}, {Due: "retain", Kinds: []string{"k"}, Before: tx.Now()},
+		{Query: &job.Query{}}, {Query: &job.Query{Key: key, Resource: "x"}}, {Query: &job.Query{Parent: "p"}}, {Query: &job.Query{Root: "r"}},
+		{Query: &job.Query{Resource: "x", States: []job.State{job.Succeeded}}},
+	} {
+		_, err := js.List(ctx, tx, f)
+		do(t, err)
+	}
+	for _, f := range []syncqueue.Filter{{Key: key}, {Keys: true}, {Keys: true, Kind: "vm", After: "vm\n0"}, {Older: time.Hour}} {
+		_, err := qs.List(ctx, tx, f)
+		do(t, err)
+	}
+	for _, n := range []int{0, 3, 1} {
+		_, err := qs.Policy(ctx, tx, []syncqueue.PolicyRow{{Kind: "vm", Policy: syncqueue.Policy{Limit: n, Paused: n == 3}}})
+		do(t, err)
+	}
+	_, err := qs.Audit(ctx, tx, 10)
+	do(t, err)
 }
 
 func leaseStatements(ctx context.Context, t *testing.T, tx store.Tx, s *sqlite.Store) {

@@ -3,22 +3,15 @@ package sqlite_test
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/drover-cloud/drover"
-	fixture "github.com/drover-cloud/drover/internal/testkit"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store"
-	"github.com/drover-cloud/drover/store/memory"
-	"github.com/drover-cloud/drover/store/sqlite"
 	"github.com/drover-cloud/drover/syncqueue"
 	"github.com/drover-cloud/drover/testkit"
 )
@@ -26,39 +19,16 @@ import (
 // The same random operations leave the same jobs and lines as in the memory store, which is the reference.
 func TestSameAsMemory(t *testing.T) {
 	t.Parallel()
-	seeds := 40
+	seeds := 20
 	switch {
 	case testing.Short():
-		seeds = 10
+		seeds = 6
 	case os.Getenv("DROVER_LONG") != "":
 		seeds = 500
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { newPair(t, uint64(seed)).run(80) })
 	}
-}
-
-// pair is two stores that must do the same.
-type pair struct {
-	*testing.T
-	rnd    *rand.Rand
-	clock  *clock
-	both   [2]testkit.Stores // memory, sqlite
-	token  [2]lease.Token
-	ids    []string
-	names  int
-	narrow bool // claims are of one kind at times, and limits at most 1
-}
-
-func newPair(t *testing.T, seed uint64) *pair {
-	c := &clock{now: time.Unix(1_800_000_000, 0)}
-	env := drover.Env{Clock: c}
-	db := fixture.OpenSQLite(t, ":memory:")
-	s := sqlite.New(db, sqlite.Config{Env: env})
-	if err := s.Migrate(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return &pair{T: t, rnd: rand.New(rand.NewPCG(seed, 1)), narrow: seed%2 == 0, clock: c, both: [2]testkit.Stores{&memory.Store{Env: env}, s}}
 }
 
 func (p *pair) run(ops int) {
@@ -74,61 +44,6 @@ func (p *pair) run(ops int) {
 	}
 }
 
-// same runs f on both and compares the answers.
-func (p *pair) same(what string, f func(ctx context.Context, s testkit.Stores, i int, tx store.Tx) (any, error)) {
-	p.Helper()
-	var got [2]string
-	for i, s := range p.both {
-		err := s.InTx(p.Context(), func(ctx context.Context, tx store.Tx) error {
-			v, err := f(ctx, s, i, tx)
-			got[i] = text(v)
-			return err
-		})
-		if err != nil {
-			got[i] = "error"
-			if what != "may fail" {
-				p.Fatalf("%s: store %d: %v", what, i, err)
-			}
-		}
-	}
-	if got[0] != got[1] {
-		p.Errorf("%s: %s", what, differ(got[0], got[1]))
-	}
-}
-
-func text(v any) string {
-	b, err := json.MarshalIndent(v, "", " ")
-	if err != nil {
-		return err.Error()
-	}
-	return strings.ReplaceAll(string(b), "[]", "null")
-}
-
-// differ shows where two texts part.
-func differ(a, b string) string {
-	as, bs := strings.Split(a, "\n"), strings.Split(b, "\n")
-	for i := range min(len(as), len(bs)) {
-		if as[i] != bs[i] {
-			from := max(0, i-50)
-			return "\n" + strings.Join(as[from:i], "\n") + "\nmemory: " + as[i] + "\nsqlite: " + bs[i]
-		}
-	}
-	return fmt.Sprintf("%d and %d lines", len(as), len(bs))
-}
-
-// plain is a list of rows without what may differ: a grant and a claim may be one change or two.
-func plain(rows []job.Row) []job.Row {
-	rows = slices.Clone(rows)
-	slices.SortFunc(rows, func(a, b job.Row) int { return cmp.Compare(a.Seq, b.Seq) })
-	for i := range rows {
-		rows[i].Rev = 0
-		if len(rows[i].Identity) == 0 {
-			rows[i].Identity = nil
-		}
-	}
-	return rows
-}
-
 func (p *pair) open() {
 	p.same("open", func(ctx context.Context, s testkit.Stores, i int, tx store.Tx) (any, error) {
 		t, err := s.Leases().Open(ctx, tx, lease.Info{Name: "n", State: lease.Active}, "p", time.Hour)
@@ -142,36 +57,7 @@ func (p *pair) tick() { p.clock.Advance(time.Duration(p.rnd.IntN(2000)) * time.M
 func (p *pair) insert() {
 	var rows []job.Row
 	for range 1 + p.rnd.IntN(3) {
-		p.names++
-		r := job.Row{Job: job.Job{ID: fmt.Sprintf("%03d", p.names), Kind: p.pick("k1", "k2"), Queue: p.pick("q1", "q2"), Priority: p.rnd.IntN(3),
-			Args: []byte(`{"a":1}`), Resource: p.pick("", "vm/1", "vm/2")}}
-		r.Sync = syncqueue.Key{Kind: p.pick("vm", "host"), ID: p.pick("1", "2")}
-		if p.rnd.IntN(4) == 0 {
-			r.Sync = syncqueue.Key{}
-		}
-		now := p.clock.Now()
-		if p.rnd.IntN(5) == 0 {
-			r.RunAt = now.Add(time.Duration(p.rnd.IntN(3000)) * time.Millisecond)
-		}
-		if p.rnd.IntN(5) == 0 {
-			r.Deadline = now.Add(time.Duration(p.rnd.IntN(9000)) * time.Millisecond)
-		}
-		switch p.rnd.IntN(8) {
-		case 0:
-			r.Idem, r.Account = p.pick("i", "j"), p.pick("a", "b")
-		case 1:
-			r.Unique = p.pick("u", "w")
-		case 2:
-			if len(p.ids) > 0 {
-				r.Parent, r.Name, r.Root = p.ids[p.rnd.IntN(len(p.ids))], p.pick("x", "y"), p.ids[0]
-			}
-		case 3:
-			if len(p.ids) > 0 {
-				r.ID = p.ids[p.rnd.IntN(len(p.ids))]
-			}
-		case 4:
-			r.Timeout, r.Identity = time.Second, map[string]string{"account": "a"}
-		}
+		r := p.row()
 		rows = append(rows, r)
 		if !slices.Contains(p.ids, r.ID) {
 			p.ids = append(p.ids, r.ID)
@@ -184,6 +70,36 @@ func (p *pair) insert() {
 		}
 		return out, err
 	})
+}
+
+// row is a random request, at times in conflict with an earlier one.
+func (p *pair) row() job.Row {
+	p.names++
+	now := p.clock.Now()
+	r := job.Row{Job: job.Job{ID: fmt.Sprintf("%03d", p.names), Kind: p.pick("k1", "k2"), Queue: p.pick("q1", "q2"), Priority: p.rnd.IntN(3),
+		Args: []byte(`{"a":1}`), Resource: p.pick("", "vm/1", "vm/2"), Sync: syncqueue.Key{Kind: p.pick("vm", "host"), ID: p.pick("1", "2")}}}
+	if p.rnd.IntN(4) == 0 {
+		r.Sync = syncqueue.Key{}
+	}
+	if p.rnd.IntN(5) == 0 {
+		r.RunAt = now.Add(time.Duration(p.rnd.IntN(3000)) * time.Millisecond)
+	}
+	if p.rnd.IntN(5) == 0 {
+		r.Deadline = now.Add(time.Duration(p.rnd.IntN(9000)) * time.Millisecond)
+	}
+	switch n := p.rnd.IntN(8); {
+	case n == 0:
+		r.Idem, r.Account = p.pick("i", "j"), p.pick("a", "b")
+	case n == 1:
+		r.Unique = p.pick("u", "w")
+	case n == 2 && len(p.ids) > 0:
+		r.Parent, r.Name, r.Root = p.ids[p.rnd.IntN(len(p.ids))], p.pick("x", "y"), p.ids[0]
+	case n == 3 && len(p.ids) > 0:
+		r.ID = p.ids[p.rnd.IntN(len(p.ids))]
+	case n == 4:
+		r.Timeout, r.Identity = time.Second, map[string]string{"account": "a"}
+	}
+	return r
 }
 
 func (p *pair) pick(ss ...string) string { return ss[p.rnd.IntN(len(ss))] }
@@ -255,8 +171,11 @@ func (p *pair) finish() {
 		out.Started = plain(out.Started)
 		return out, err
 	})
-	p.same("repeat", func(ctx context.Context, s testkit.Stores, _ int, tx store.Tx) (any, error) {
-		ms := slices.DeleteFunc(slices.Clone(ms), func(m job.Move) bool { return m.To == job.Running })
+	p.moves("repeat", slices.DeleteFunc(slices.Clone(ms), func(m job.Move) bool { return m.To == job.Running }))
+}
+
+func (p *pair) moves(what string, ms []job.Move) {
+	p.same(what, func(ctx context.Context, s testkit.Stores, _ int, tx store.Tx) (any, error) {
 		return s.Jobs().Move(ctx, tx, ms)
 	})
 }
@@ -364,38 +283,5 @@ func (p *pair) restart() {
 		}
 		done, err2 := s.Jobs().Move(ctx, tx, ms)
 		return []any{sessions, plain(f.Rows), done}, cmp.Or(err, err2)
-	})
-}
-
-// compare looks at everything there is.
-func (p *pair) compare(what string) {
-	keys := []syncqueue.Key{{Kind: "vm", ID: "1"}, {Kind: "vm", ID: "2"}, {Kind: "host", ID: "1"}, {Kind: "host", ID: "2"}}
-	p.same(what, func(ctx context.Context, s testkit.Stores, i int, tx store.Tx) (any, error) {
-		f, err := s.Jobs().List(ctx, tx, job.Find{IDs: append([]string{}, p.ids...), Steps: true, Journal: true})
-		for n := range f.Journal { // the rest of such an entry is the job's
-			f.Journal[n].Mark, f.Journal[n].Resource = 0, ""
-		}
-		seen := []any{plain(f.Rows), f.Journal}
-		for _, k := range keys {
-			items, e := s.Queues().List(ctx, tx, syncqueue.Filter{Key: k})
-			seen, err = append(seen, items), cmp.Or(err, e)
-		}
-		for _, q := range []syncqueue.Filter{{Keys: true}, {Older: time.Second}} {
-			items, e := s.Queues().List(ctx, tx, q)
-			seen, err = append(seen, len(items), items), cmp.Or(err, e)
-		}
-		for _, q := range []*job.Query{{}, {Key: keys[2]}, {Root: "001"}, {Resource: "vm/3"}, {Text: "VM/1", Newest: true}, {States: []job.State{job.Failed}, Limit: 2}} {
-			f, e := s.Jobs().List(ctx, tx, job.Find{Query: q})
-			seen, err = append(seen, plain(f.Rows), f.Next), cmp.Or(err, e)
-		}
-		c := p.wants(i)
-		c.Max = 0
-		probe, e := s.Jobs().Claim(ctx, tx, c)
-		probe.More = false // one may ask for a claim that then finds nothing
-		repaired, e2 := s.Queues().Audit(ctx, tx, 100)
-		if repaired != 0 {
-			p.Errorf("%s: store %d: audit repaired %d", what, i, repaired)
-		}
-		return append(seen, probe), cmp.Or(err, e, e2)
 	})
 }

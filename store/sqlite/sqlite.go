@@ -18,7 +18,7 @@ import (
 	"github.com/drover-cloud/drover/store/internal/sqlstore"
 )
 
-// ErrConfig: a field of Config is out of its bounds. It is [drover.ErrConfig] too.
+// ErrConfig says which field of Config is out of its bounds. It is [drover.ErrConfig] too.
 var ErrConfig = fmt.Errorf("sqlite: %w", drover.ErrConfig)
 
 // Config of a Store; the zero value is ready.

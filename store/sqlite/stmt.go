@@ -35,7 +35,7 @@ func (t *tx) prepared(ctx context.Context, query string) (*sql.Stmt, error) {
 
 // exec answers how many rows it touched. Statements run to their end: the transaction decides what an ended ctx means.
 func (t *tx) exec(ctx context.Context, query string, args ...any) (int64, error) {
-	st, err := t.prepared(ctx, query)
+	st, err := t.prepared(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	if err != nil {
 		return 0, err
 	}
@@ -74,7 +74,7 @@ func (t *tx) has(ctx context.Context, query string, args ...any) (bool, error) {
 
 // each hands every row to f.
 func (t *tx) each(ctx context.Context, query string, args []any, f func(scan func(dest ...any) error) error) error {
-	st, err := t.prepared(ctx, query)
+	st, err := t.prepared(ctx, query) //nolint:sqlclosecheck // closed with the transaction
 	if err != nil {
 		return err
 	}

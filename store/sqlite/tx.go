@@ -117,7 +117,7 @@ func (s *Store) run(ctx context.Context, fn func(ctx context.Context, x store.Tx
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: %w", explain(err))
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	for range retries {
 		hints, err = s.once(ctx, c, fn)
 		if !busy(err) {

@@ -226,7 +226,7 @@ func TestJoin(t *testing.T) {
 func TestBubble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db, s := opened(t, ":memory:", sqlite.Config{})
-		defer db.Close()
+		defer func() { do(t, db.Close()) }()
 		start := time.Now()
 		go func() {
 			time.Sleep(time.Hour)
