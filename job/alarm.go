@@ -156,7 +156,7 @@ func (r *run) ring(now time.Time) string {
 }
 
 func (r *run) quietSince(now time.Time) time.Duration {
-	return time.Duration(now.UnixNano() - r.beat.Load())
+	return r.since(now) - time.Duration(r.beat.Load())
 }
 
 // nextAlarm is when ring has something to say again. Manager.mu is held.

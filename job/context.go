@@ -116,7 +116,7 @@ func (r *run) lostCause() error {
 }
 
 // alive notes a sign of life.
-func (r *run) alive() { r.beat.Store(r.m.env.Clock.Now().UnixNano()) }
+func (r *run) alive() { r.beat.Store(int64(r.since(r.m.env.Clock.Now()))) }
 
 // fenced notes that the store refused a write of this run.
 func (r *run) fenced() error {

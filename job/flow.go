@@ -100,9 +100,10 @@ func (f *flowRun) Stage(ctx context.Context, from, to int) context.Context {
 // Unwind is ctx without its end, except that it ends when the claim is lost.
 func (f *flowRun) Unwind(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(f.claim, func() { cancel(context.Cause(f.claim)) })
-	if f.claim.Err() != nil {
-		cancel(context.Cause(f.claim))
+	claim := f.run().whileClaimed()
+	stop := context.AfterFunc(claim, func() { cancel(context.Cause(claim)) })
+	if claim.Err() != nil {
+		cancel(context.Cause(claim))
 	}
 	return ctx, func() {
 		stop()

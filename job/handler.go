@@ -25,13 +25,11 @@ type run struct {
 	root   runContext
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	claim  context.Context // ends only when the claim is lost
-	drop   context.CancelCauseFunc
 	span   span
 	began  time.Time
 	limit  time.Time // local end of this run; zero = none
 	alarm  alarm
-	beat   atomic.Int64 // local time of the last sign of life
+	beat   atomic.Int64 // nanoseconds from began to the last sign of life
 
 	mu        sync.Mutex // held for memory only
 	lost      bool       // fenced, or the session is over
@@ -43,6 +41,8 @@ type run struct {
 	progress  progress
 	steps     steps
 	notes     int
+	claim     context.Context // made by whileClaimed
+	drop      context.CancelCauseFunc
 }
 
 // runContext is the root of a handler's ctx: Run's values, the job and its deadline; it never ends by itself.
@@ -130,8 +130,6 @@ func (m *Manager) newRun(row *Row, token lease.Token, began time.Time) *run {
 	}
 	r.root = runContext{m.values, r}
 	r.ctx, r.cancel = context.WithCancelCause(&r.root)
-	r.claim, r.drop = context.WithCancelCause(m.values)
-	r.beat.Store(began.UnixNano())
 	switch {
 	case row.Flags&Unwinding == 0:
 	case row.Flags&Overdue != 0:
@@ -190,12 +188,14 @@ func (m *Manager) returned(r *run, o *outcome) {
 	o.at = m.env.Clock.Now()
 	o.cause = context.Cause(r.ctx)
 	r.cancel(context.Canceled)
-	r.drop(context.Canceled)
 	r.mu.Lock()
 	r.ended = true
-	lost := r.lost
+	lost, drop := r.lost, r.drop
 	r.mu.Unlock()
 	lost = lost || !m.believed(r.token) // by the clock: whoever notices first, nothing of it is written any more
+	if drop != nil {
+		drop(context.Canceled)
+	}
 	m.meters.ran(r, o)
 	m.mu.Lock()
 	m.clock.remove(r)
@@ -230,9 +230,25 @@ func (r *run) end(cause error) { r.cancel(cause) }
 func (r *run) lose(cause error) {
 	r.mu.Lock()
 	r.lost = true
+	drop := r.drop
 	r.mu.Unlock()
 	r.end(cause)
-	r.drop(cause)
+	if drop != nil {
+		drop(cause)
+	}
+}
+
+// whileClaimed is a ctx that ends only when the claim is lost or the handler has returned. Few runs need one.
+func (r *run) whileClaimed() context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.claim == nil {
+		r.claim, r.drop = context.WithCancelCause(r.m.values)
+		if r.lost {
+			r.drop(r.lostCause())
+		}
+	}
+	return r.claim
 }
 
 // requestCancel makes a cancel request known to the handler.

@@ -167,7 +167,11 @@ func (m *Manager) loop(ctx, base context.Context) {
 func (m *Manager) stop() error {
 	m.mu.Lock()
 	m.stopping = true
+	token := m.bound.token
 	m.mu.Unlock()
+	if !m.trusted(token) { // the session's end came first, and is why this node stops
+		m.lose(token)
+	}
 	for _, r := range m.running(func(r *run) bool { return true }) {
 		r.end(ErrStopping)
 	}

@@ -53,6 +53,9 @@ func (m *Manager) doRound(ctx, base context.Context, all bool) (time.Time, error
 	if err := m.takeCancels(base); err != nil {
 		return time.Time{}, err
 	}
+	if err := m.tidy(base, now); err != nil {
+		return time.Time{}, err
+	}
 	if ctx.Err() == nil && m.wantsClaim() { // one a round: whether a slot came free meanwhile is the next round's question
 		if err := m.claim(base); err != nil {
 			return time.Time{}, err
@@ -75,7 +78,7 @@ func (m *Manager) nextRound() time.Time {
 	if m.more && m.anyFree() && !m.draining && !m.stopping || m.cancels {
 		return m.env.Clock.Now()
 	}
-	return earliest(m.tick, m.due)
+	return earliest(earliest(m.tick, m.due), m.tidied.Add(tidyEvery))
 }
 
 // fullRound looks, once per Poll and when something falls due, at everything that a hint may have missed: one probe says
@@ -108,10 +111,7 @@ func (m *Manager) fullRound(ctx context.Context, now time.Time) error {
 	if !tick {
 		return nil
 	}
-	if err := m.storeProgress(ctx); err != nil {
-		return err
-	}
-	return m.tidy(ctx, now)
+	return m.storeProgress(ctx)
 }
 
 // probe is the one statement of an idle round.

@@ -68,6 +68,9 @@ func (m *Manager) submit(ctx context.Context, tx store.Tx, rs []Request) ([]*Job
 	ctx, end := m.meters.submitting(ctx, len(rs))
 	s := submission{m: m, parent: parent, rows: make([]Row, len(rs)), asked: rs}
 	js, err := s.run(ctx, tx)
+	if err != nil && ctx.Err() != nil && parent != nil && parent.isLost() {
+		err = parent.lostCause()
+	}
 	end(err)
 	return js, err
 }
