@@ -1,56 +1,75 @@
-// Command quickstart submits a job and runs it, with nothing but this process.
+// Command quickstart runs jobs on two virtual machines, with nothing but this process: jobs on one machine take turns.
 package main
 
 import (
 	"context"
 	"fmt"
 	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/job"
-	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store/memory"
+	"github.com/drover-cloud/drover/syncqueue"
 )
 
-type StartVM struct{ ID string }
-type Started struct{ Host string }
+// Power is what the job is handed; it is stored as JSON.
+type Power struct{ VM, State string }
+
+// Powered is what it gives.
+type Powered struct{ Host string }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	slog.SetLogLoggerLevel(slog.LevelWarn)
 
-	var db memory.Store // or: db := postgres.New(bunDB, postgres.Config{})
-	node, err := lease.New(lease.Config{Tx: &db, Store: db.Leases()})
+	var db memory.Store // or SQLite, or PostgreSQL: the rest stays
+	jobs, err := job.New(job.Config{DB: &db})
 	if err != nil {
 		log.Fatal(err)
 	}
-	jobs, err := job.New(job.Config{Tx: &db, Store: db.Jobs(), Session: node, Notify: db.Notifier()})
-	if err != nil {
-		log.Fatal(err)
-	}
-	job.Handle(jobs, "vm.start", func(ctx context.Context, a StartVM) (Started, error) {
-		return Started{Host: "h1"}, nil
+	job.Handle(jobs, "vm.power", func(_ context.Context, p Power) (Powered, error) {
+		fmt.Printf("vm %s: %s\n", p.VM, p.State)
+		return Powered{Host: "h" + p.VM}, nil
 	})
 
 	var g drover.Group
-	g.Add("node", node)
 	g.Add("jobs", jobs)
-	g.Add("client", drover.Func(func(ctx context.Context) error {
-		j, err := jobs.Submit(ctx, job.Request{Kind: "vm.start", Args: StartVM{ID: "42"}})
-		if err != nil {
-			return err
-		}
-		j, err = jobs.Wait(ctx, j.ID)
-		if err != nil {
-			return err
-		}
-		r, err := job.Result[Started](j)
-		fmt.Println(j.State, r.Host, err)
-		return err
-	}))
-	if err := g.Run(ctx); err != nil {
+	g.Add("client", drover.Func(func(ctx context.Context) error { return client(ctx, jobs) }))
+	if err := g.Run(ctx); err != nil { // until client returns
 		log.Fatal(err)
 	}
+}
+
+// client submits a stop and a start for each machine, and waits for the results.
+func client(ctx context.Context, jobs *job.Manager) error {
+	var ids []string
+	for _, state := range []string{"stop", "start"} {
+		for _, vm := range []string{"1", "2"} {
+			j, err := jobs.Submit(ctx, job.Request{
+				Kind: "vm.power",
+				Args: Power{VM: vm, State: state},
+				Sync: syncqueue.Key{Kind: "vm", ID: vm}, // one at a time per machine, in order
+			})
+			if err != nil {
+				return err
+			}
+			ids = append(ids, j.ID)
+		}
+	}
+	for _, id := range ids {
+		j, err := jobs.Wait(ctx, id) // on whichever node it runs
+		if err != nil {
+			return err
+		}
+		r, err := job.Result[Powered](j)
+		if err != nil {
+			return err
+		}
+		fmt.Println(j.State, "on", r.Host)
+	}
+	return nil
 }
