@@ -1,9 +1,11 @@
-// Package postgres is the PostgreSQL store, by way of bun.
 package postgres
 
 import (
-	"context"
-	"io/fs"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -14,33 +16,78 @@ import (
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
-// Store implements store.Runner and job.Store, syncqueue.Store, … on one
-// *bun.DB the host owns. Nothing is opened or closed here.
-type Store struct{ db *bun.DB }
+// Store implements store.Runner and the stores of all components on one *bun.DB the host owns. It opens no pool and needs
+// no closing; while somebody sleeps on its Notifier it keeps one connection of its own for LISTEN.
+type Store struct {
+	db     *bun.DB
+	env    drover.Env
+	schema string
+	bad    error // of Config
+	prefix string
+	hints  *notifier
 
+	mu       sync.Mutex
+	sql      map[string]string // statements with their tables' full names
+	cursors  map[cursorKey]*cursor
+	probes   map[int64]time.Time // when a session last asked
+	foreigns map[int64]time.Time
+}
+
+// Config of a Store; the zero value is ready.
 type Config struct {
-	Schema string // "" = search_path
-	Env    drover.Env
+	// Schema holds drover's tables; Migrate makes it. "" means the connection's search_path. Must match
+	// ^[a-z_][a-z0-9_]{0,62}$.
+	Schema string
+	// Env: Clock paces retries and notifications, Logger, Go and Rand as everywhere. Stored times are the server's.
+	Env drover.Env
 }
 
-func New(db *bun.DB, cfg Config) *Store { return &Store{db: db} }
+var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
-// Join lets the SDK take part in the host's own transaction; commit stays with
-// the host. Wakeups go out by NOTIFY inside tx, so they too depend on its commit.
-func (s *Store) Join(tx bun.Tx) store.Tx { panic("sketch") }
-
-func (s *Store) Migrate(ctx context.Context) error { panic("sketch") } // idempotent, advisory-locked
-func Migrations() fs.FS                            { panic("sketch") } // for hosts with their own migrator
-func (s *Store) Notifier() store.Notifier          { panic("sketch") } // LISTEN/NOTIFY; hints only
-
-func (s *Store) InTx(ctx context.Context, fn func(context.Context, store.Tx) error) error {
-	panic("sketch")
+// New touches no database. A bad Config is answered, as drover.ErrConfig, by Migrate and by every transaction.
+func New(db *bun.DB, cfg Config) *Store {
+	s := &Store{db: db, env: cfg.Env.Defaults(), schema: cfg.Schema, cursors: map[cursorKey]*cursor{}, probes: map[int64]time.Time{}, foreigns: map[int64]time.Time{}}
+	switch {
+	case db == nil:
+		s.bad = fmt.Errorf("postgres: %w: DB: is nil", drover.ErrConfig)
+	case cfg.Schema != "" && !schemaName.MatchString(cfg.Schema):
+		s.bad = fmt.Errorf("postgres: %w: Schema: %.64q does not match %s", drover.ErrConfig, cfg.Schema, schemaName)
+	}
+	prefix := "drover_"
+	if s.schema != "" {
+		prefix = `"` + s.schema + `".drover_`
+	}
+	s.sql = map[string]string{}
+	s.prefix = prefix
+	s.hints = newNotifier(s)
+	return s
 }
 
-// One accessor for each component's Store interface; also Tracker (hypervisor/tracker).
-func (s *Store) Jobs() job.Store           { panic("sketch") }
-func (s *Store) Queues() syncqueue.Store   { panic("sketch") }
-func (s *Store) Leases() lease.Store       { panic("sketch") }
-func (s *Store) Ledger() lease.LedgerStore { panic("sketch") }
+// text is a statement for this store's schema.
+func (s *Store) text(q string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	full, ok := s.sql[q]
+	if !ok {
+		full = strings.ReplaceAll(q, "@", s.prefix)
+		s.sql[q] = full
+	}
+	return full
+}
 
-var _ store.Runner = (*Store)(nil)
+// Jobs is the store of package job; it is a job.Turner and a job.Finisher too.
+func (s *Store) Jobs() job.Store { return jobs{s} }
+
+// Queues is the store of package syncqueue.
+func (s *Store) Queues() syncqueue.Store { return queues{s} }
+
+// Leases keeps sessions and named leases.
+func (s *Store) Leases() lease.Store { return leases{s} }
+
+// Ledger keeps the due times of periodic tasks.
+func (s *Store) Ledger() lease.LedgerStore { return ledger{s} }
+
+// Notifier wakes sleepers of this process directly and those of others by NOTIFY; hints only.
+func (s *Store) Notifier() store.Notifier { return s.hints }
+
+var _ job.DB = (*Store)(nil)

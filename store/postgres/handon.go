@@ -1,0 +1,97 @@
+package postgres
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/drover-cloud/drover/job"
+)
+
+// freed is a turn given up in this transaction.
+type freed struct {
+	key   string
+	floor int64 // the holder's place
+	slow  bool  // of a special kind
+}
+
+// handOn gives freed turns to the first in line; what start allows starts at once and is answered.
+func (t *tx) handOn(ctx context.Context, turns []freed, start job.Claim) (started []job.Row, err error) {
+	var keys, slow []string
+	var floors []int64
+	seen := map[string]bool{}
+	for _, f := range turns {
+		switch {
+		case seen[f.key]:
+			continue
+		case f.slow:
+			slow = append(slow, f.key)
+		default:
+			keys, floors = append(keys, f.key), append(floors, f.floor)
+		}
+		seen[f.key] = true
+	}
+	cl := &claiming{tx: t, Claim: start}
+	for try := 0; len(keys) > 0; try++ {
+		again, err := cl.handOnOnce(ctx, keys, floors)
+		if err != nil {
+			return nil, err
+		}
+		if len(again) > 0 {
+			if err := t.behindLock(ctx, again, try); err != nil {
+				return nil, err
+			}
+		}
+		keys, floors = again, make([]int64, len(again))
+	}
+	if len(slow) > 0 {
+		slices.Sort(slow)
+		if err := cl.grantAndStart(ctx, slow); err != nil {
+			return nil, err
+		}
+	}
+	return cl.got, cl.extras(ctx, cl.got)
+}
+
+func (cl *claiming) handOnOnce(ctx context.Context, keys []string, floors []int64) (again []string, err error) {
+	names := cl.queues()
+	free := make([]int64, len(names))
+	for i, q := range names {
+		free[i] = int64(cl.Free[q])
+	}
+	var queue string
+	s := starter{session: cl.Session.Node, sessionEpoch: cl.Session.Epoch, withQueue: &queue}
+	err = cl.query(ctx, sqlHandOn, func(scan func(...any) error) error {
+		if err := s.scan(scan); err != nil {
+			return err
+		}
+		switch s.what {
+		case 1:
+			r, err := s.row()
+			cl.got = append(cl.got, r)
+			return err
+		case 2:
+			cl.readied(queue, s.priority, s.runAt)
+		case 3:
+			again = append(again, s.key)
+		}
+		return nil
+	}, keys, floors, cl.Session.Epoch, cl.Max-len(cl.got), list(cl.Kinds), list(names), free)
+	return again, err
+}
+
+// readied hints a queue that a job of it may be claimed.
+func (t *tx) readied(queue string, priority int, runAt time.Time) {
+	t.hint(hint{topic: job.QueueTopic(queue), pos: true, priority: priority, runAt: runAt.UTC()})
+}
+
+// behindLock lets a cancel or a move that has locked the head of a line go first: a few milliseconds by sleeping, then by
+// waiting for its row lock, where the server would notice a deadlock.
+func (t *tx) behindLock(ctx context.Context, keys []string, try int) error {
+	if try < 5 {
+		return t.s.env.Sleep(ctx, time.Millisecond)
+	}
+	return t.query(ctx, `SELECT 1 FROM unnest($1::text[]) k(key) CROSS JOIN LATERAL (
+  SELECT 1 FROM @pend p WHERE p.key = k.key AND p.mode IN (1, 2) ORDER BY p.key, p.place LIMIT 1 FOR UPDATE) l`,
+		func(func(...any) error) error { return nil }, keys)
+}

@@ -1,0 +1,73 @@
+package postgres
+
+import (
+	"strings"
+	"sync"
+)
+
+// hub fans hints out to the sleepers of this process, over coalescing channels of capacity 1.
+type hub struct {
+	mu   sync.Mutex
+	subs map[string]map[*chan struct{}]struct{}
+	n    int
+}
+
+func (h *hub) add(topic string) *chan struct{} {
+	c := make(chan struct{}, 1)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.subs == nil {
+		h.subs = map[string]map[*chan struct{}]struct{}{}
+	}
+	if h.subs[topic] == nil {
+		h.subs[topic] = map[*chan struct{}]struct{}{}
+	}
+	h.subs[topic][&c] = struct{}{}
+	h.n++
+	return &c
+}
+
+// remove answers how many sleepers are left; a second time it does nothing.
+func (h *hub) remove(topic string, c *chan struct{}) (left int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, ok := h.subs[topic][c]; ok {
+		delete(h.subs[topic], c)
+		h.n--
+		if len(h.subs[topic]) == 0 {
+			delete(h.subs, topic)
+		}
+	}
+	return h.n
+}
+
+func (h *hub) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.n
+}
+
+// send wakes topic's sleepers; "job/*" those of all topics that begin with "job/", "*" all.
+func (h *hub) send(topic string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	prefix, wide := strings.CutSuffix(topic, "*")
+	if !wide {
+		wake(h.subs[topic])
+		return
+	}
+	for t, subs := range h.subs {
+		if strings.HasPrefix(t, prefix) {
+			wake(subs)
+		}
+	}
+}
+
+func wake(subs map[*chan struct{}]struct{}) {
+	for c := range subs {
+		select {
+		case *c <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,57 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
+)
+
+type ledger struct{ s *Store }
+
+func (l ledger) Take(ctx context.Context, x store.Tx, tok lease.Token, name string, due time.Time) (epoch int64, wait time.Duration, err error) {
+	t, err := l.s.of(x)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := (leases{l.s}).mine(ctx, t, tok); err != nil {
+		return 0, 0, err
+	}
+	if wait := due.Sub(t.Now()) - time.Second; wait > 0 {
+		return 0, wait, nil
+	}
+	// $2 is later than the last due time, or the same, unfinished and not given out too often; and no live session is at it.
+	err = t.query(ctx, `INSERT INTO @ledger AS l (name, due, session, epoch, attempts) VALUES ($1, $2, $3, nextval('@epoch'), 1)
+ON CONFLICT (name) DO UPDATE SET due = excluded.due, session = excluded.session, epoch = excluded.epoch, done = false, outcome = '',
+  attempts = CASE WHEN excluded.due = l.due THEN l.attempts + 1 ELSE 1 END
+WHERE (excluded.due > l.due OR excluded.due = l.due AND NOT l.done AND l.attempts < $4)
+  AND (l.done OR l.session = ANY (ARRAY(SELECT epoch FROM @session WHERE NOT (`+live+`))))
+RETURNING epoch`, func(scan func(...any) error) error { return scan(&epoch) }, name, due.UTC(), tok.Epoch, lease.Attempts)
+	return epoch, 0, err
+}
+
+func (l ledger) Done(ctx context.Context, x store.Tx, name string, epoch int64, outcome string) error {
+	t, err := l.s.of(x)
+	if err != nil {
+		return err
+	}
+	n, err := t.exec(ctx, `UPDATE @ledger SET outcome = CASE WHEN done THEN outcome ELSE $3 END, done = true WHERE name = $1 AND epoch = $2`,
+		name, epoch, clip(outcome, 1024))
+	if err == nil && n == 0 {
+		return store.ErrConflict
+	}
+	return err
+}
+
+func (l ledger) Last(ctx context.Context, x store.Tx, name string) (due time.Time, err error) {
+	t, err := l.s.of(x)
+	if err != nil {
+		return due, err
+	}
+	err = t.query(ctx, `SELECT due FROM @ledger WHERE name = $1`, func(scan func(...any) error) error { return scan(&due) }, name)
+	if !due.IsZero() {
+		due = due.UTC()
+	}
+	return due, err
+}

@@ -1,0 +1,70 @@
+package postgres
+
+// sqlFinish ends running jobs, fenced by (id, epoch), with drover_active_pkey. What it answers: a row per turn freed, with the
+// holder's place and whether Go must hand it on; last the number of jobs ended. Rows are deleted in any order: a delete
+// waits only for KEY SHARE locks, whose holders wait for nobody.
+const sqlFinish = `
+WITH o AS MATERIALIZED (
+  SELECT a.*, f.state, f.result, f.error, f.tries
+  FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::int[]) f(id, epoch, state, result, error, tries) CROSS JOIN LATERAL (
+    SELECT ctid AS t, * FROM @active WHERE @active.id = f.id AND @active.epoch = f.epoch AND @active.session IS NOT NULL OFFSET 0) a
+), d AS (
+  DELETE FROM @active WHERE ctid = ANY (ARRAY(SELECT t FROM o)) RETURNING id, key, place, slot, flags
+), n AS (
+  INSERT INTO @done (seq, id, epoch, session, place, started, ended, rev, runs, state, flags, attempt, lost, run_at, result, error)
+  SELECT seq, id, epoch, session, place, started, now(), rev + 1, runs, state, flags, coalesce(tries, attempt), lost, run_at, result, error
+  FROM o WHERE (id IN (SELECT id FROM d)) IS TRUE
+), u AS (
+  DELETE FROM @ident WHERE id = ANY (ARRAY(SELECT id FROM d WHERE flags & 2097152 <> 0)) AND name LIKE 'u%'
+), x AS (
+  UPDATE @extra SET cancel_open = false WHERE (SELECT true FROM @extra WHERE cancel_open LIMIT 1) AND cancel_open AND id = ANY (ARRAY(SELECT id FROM d))
+)
+SELECT key, coalesce(place, 0), split_part(key, chr(31), 1) = ` + special + ` FROM d WHERE key IS NOT NULL AND slot IS NOT NULL
+UNION ALL
+SELECT '', count(*), false FROM d`
+
+// sqlHandOn gives the keys $1, freed by an earlier statement of this transaction from holders with the places $2, to the
+// first in line; its snapshot sees every line as it is now. Nothing in line is before those places but what is marked
+// back, so that the dead entries of those served are not crossed. Next jobs start at once for session $3, at most $4, of
+// the kinds $5 and of each queue of $6 as many as $7 says; the others become ready. An arriving head that a claim has
+// locked is left to that claim. Indexes: drover_pend_back, drover_pend_line.
+//
+// Answers: 1 what started · 2 what became ready · 3 a waiting head is locked by a cancel or a move: ask once more.
+const sqlHandOn = `
+WITH h AS MATERIALIZED (
+  SELECT k.key, p.t, p.mode FROM unnest($1::text[], $2::bigint[]) k(key, floor) CROSS JOIN LATERAL (
+    (SELECT t, mode FROM (
+      (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND back AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
+      UNION ALL
+      (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) AND place > k.floor ORDER BY @pend.key, place LIMIT 1)) b
+     ORDER BY place LIMIT 1)
+    UNION ALL
+    (SELECT ctid AS t, mode FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
+    LIMIT 1) p
+), n AS MATERIALIZED (
+  SELECT x.* FROM h CROSS JOIN LATERAL (
+    SELECT ctid AS t, * FROM @pend WHERE ctid = h.t AND mode IN (1, 2) FOR UPDATE SKIP LOCKED) x WHERE x.t = h.t
+), me AS MATERIALIZED (
+  SELECT 1 FROM @session WHERE epoch = $3 AND $4 > 0 AND NOT dead AND until > now() FOR KEY SHARE
+), e AS MATERIALIZED (
+  SELECT *, (SELECT count(*) FROM me) > 0 AND kind = ANY ($5::text[]) AND row_number() OVER (PARTITION BY queue, kind = ANY ($5::text[]) ORDER BY place) <=
+    coalesce((SELECT q.free FROM unnest($6::text[], $7::int[]) q(name, free) WHERE q.name = n.queue), 0) AS fits FROM n
+), s AS MATERIALIZED (
+  SELECT *, (SELECT nextval('@epoch')) AS e, fits AND row_number() OVER (PARTITION BY fits ORDER BY place) <= $4 AS start FROM e
+), a AS (
+  INSERT INTO @active (id, seq, epoch, session, place, started, rev, runs, slot, key, flags, attempt, lost, run_at)
+  SELECT id, seq, CASE WHEN start THEN e ELSE coalesce(epoch, 0) END, CASE WHEN start THEN $3::bigint END, place, now(),
+         rev + CASE WHEN start THEN 2 ELSE 1 END, coalesce(runs, 0) + CASE WHEN start THEN 1 ELSE 0 END, 0, key, flags, attempt, lost, CASE WHEN runs > 0 THEN run_at END
+  FROM s ORDER BY key
+), g AS (
+  UPDATE @pend SET mode = 0, back = false, rev = rev + 1, updated = now() WHERE ctid = ANY (ARRAY(SELECT t FROM s WHERE NOT start))
+), x AS (
+  DELETE FROM @pend WHERE ctid = ANY (ARRAY(SELECT t FROM s WHERE start))
+)
+SELECT 1, s.queue, s.id::text, s.e, s.seq, s.place, s.run_at, s.priority, s.kind, s.key, s.packed, now(), j.*
+FROM (SELECT id, e, seq, place, run_at, priority, kind, key, queue, start, concat_ws(',', rev + 1, coalesce(attempt, 0), coalesce(runs, 0), coalesce(lost, 0), coalesce(flags, 0)) AS packed FROM s) s
+CROSS JOIN LATERAL (SELECT ` + jobColumns + ` FROM @job j WHERE j.id = s.id OFFSET 0) j WHERE s.start
+UNION ALL
+SELECT 2, queue, id::text, 0, seq, place, run_at, priority, kind, key, NULL, now(), now(), 0, 0, 0, '', NULL, NULL, NULL FROM s WHERE NOT start
+UNION ALL
+SELECT 3, '', '', 0, 0, 0, now(), 0, '', key, NULL, now(), now(), 0, 0, 0, '', NULL, NULL, NULL FROM h WHERE mode = 2 AND (key IN (SELECT key FROM s)) IS NOT TRUE`
