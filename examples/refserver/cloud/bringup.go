@@ -1,0 +1,158 @@
+package cloud
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/flow"
+	"github.com/drover-cloud/drover/hypervisor"
+)
+
+// bringUp is the state of the flows that end with a running machine. It is stored after every step.
+type bringUp struct {
+	VM     string
+	Deploy bool   // else start
+	Power  bool   // start it, else leave it Stopped
+	Only   string // this host or none
+	Host   string // chosen
+}
+
+// flows of deploy and start. After a crash the step under way runs again, so each finds what it did before.
+func (c *Cloud) flows() {
+	power := flow.When(func(_ context.Context, r *bringUp) (bool, error) { return r.Power, nil })
+	again := []flow.Option{power, flow.Retry(quick, 3), flow.RetryIf(func(err error) bool {
+		return errors.Is(err, hypervisor.ErrOutcomeUnknown) || errors.Is(err, hypervisor.ErrBusy)
+	})}
+	c.deployFlow = flow.New[bringUp]("deploy").Env(c.env).
+		Then("begin", c.beginUp, c.giveUp).
+		Then("place", c.place, c.unplace, power).
+		Then("volume", c.makeVolume, c.dropVolume).
+		Then("define", c.define, c.undefine, again...).
+		Then("start", c.power, c.unpower, again...).
+		Then("record", c.record, nil, flow.Retry(quick, 5))
+	c.startFlow = flow.New[bringUp]("start").Env(c.env).
+		Then("begin", c.beginUp, c.giveUp).
+		Then("place", c.place, c.unplace, power).
+		Then("define", c.define, nil, again...).
+		Then("start", c.power, c.unpower, again...).
+		Then("record", c.record, nil, flow.Retry(quick, 5))
+}
+
+func quick() backoff.BackOff {
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(200*time.Millisecond), backoff.WithMaxInterval(2*time.Second))
+}
+
+func (c *Cloud) beginUp(ctx context.Context, r *bringUp) error {
+	from := Stopped
+	if r.Deploy {
+		from = Starting
+	}
+	v, err := c.begin(ctx, r.VM, Starting, from)
+	if err == nil && v.State != Starting {
+		return dispatch.Errorf(dispatch.Conflict, "VM %s is in state %s", v.title(), v.State) // given up by an earlier run
+	}
+	return err
+}
+
+// giveUp leaves a failed deploy in Error with nothing allocated, a failed start in Stopped.
+func (c *Cloud) giveUp(ctx context.Context, r *bringUp) error {
+	return c.in(ctx, func(ctx context.Context, q *tx) error {
+		v, err := vmByID(ctx, q, r.VM)
+		if err != nil || v.Job != jobID(ctx) || v.State != Starting {
+			return err
+		}
+		if v.State = Stopped; r.Deploy {
+			v.State = Failed
+			if err := q.unwire(ctx, v.ID); err != nil {
+				return err
+			}
+		}
+		return q.save(ctx, v)
+	})
+}
+
+func (c *Cloud) makeVolume(ctx context.Context, r *bringUp) error {
+	return c.in(ctx, func(ctx context.Context, q *tx) error {
+		_, err := q.exec(ctx, `UPDATE rs_volume SET state = 'Ready', version = version + 1 WHERE vm = ? AND state = 'Allocated'`, r.VM)
+		return err
+	})
+}
+
+func (c *Cloud) dropVolume(ctx context.Context, r *bringUp) error {
+	return c.in(ctx, func(ctx context.Context, q *tx) error {
+		_, err := q.exec(ctx, `DELETE FROM rs_volume WHERE vm = ?`, r.VM)
+		return err
+	})
+}
+
+func (c *Cloud) define(ctx context.Context, r *bringUp) error {
+	v, err := vmByID(ctx, c.bun, r.VM)
+	if err != nil {
+		return err
+	}
+	nics, err := nicsOf(ctx, c.bun, r.VM)
+	if err != nil {
+		return err
+	}
+	d, err := c.hosts.driver(r.Host)
+	if err != nil {
+		return err
+	}
+	if _, err := d.Define(ctx, c.domain(v, nics[r.VM], epoch(ctx))); err != nil {
+		return c.cannot(ctx, r, err)
+	}
+	return nil
+}
+
+func (c *Cloud) undefine(ctx context.Context, r *bringUp) error {
+	d, err := c.hosts.driver(r.Host)
+	if err != nil {
+		return err
+	}
+	return d.Undefine(ctx, r.VM)
+}
+
+func (c *Cloud) power(ctx context.Context, r *bringUp) error {
+	d, err := c.hosts.driver(r.Host)
+	if err != nil {
+		return err
+	}
+	return c.cannot(ctx, r, d.Start(ctx, r.VM, hypervisor.StartOptions{Epoch: epoch(ctx)}))
+}
+
+func (c *Cloud) unpower(ctx context.Context, r *bringUp) error {
+	d, err := c.hosts.driver(r.Host)
+	if err != nil {
+		return err
+	}
+	return d.Stop(ctx, r.VM, hypervisor.StopOptions{Epoch: epoch(ctx)})
+}
+
+// record makes the claim the machine's allocation and the machine Running, in one transaction.
+func (c *Cloud) record(ctx context.Context, r *bringUp) error {
+	err := c.change(ctx, r.VM, func(ctx context.Context, q *tx, v *vmRow) error {
+		if !r.Power {
+			v.State = Stopped
+			return nil
+		}
+		v.State, v.LastHost = Running, r.Host
+		return c.tracker.CommitTx(ctx, q.tx, claimID(ctx), epoch(ctx))
+	})
+	return failed(ctx, err)
+}
+
+// cannot words what a host refuses as CloudStack does.
+func (c *Cloud) cannot(ctx context.Context, r *bringUp, err error) error {
+	if err = failed(ctx, err); dispatch.CodeOf(err) != dispatch.NoCapacity || ctx.Err() != nil {
+		return err
+	}
+	return noCapacity(r.VM, err)
+}
+
+func noCapacity(vm string, err error) error {
+	return dispatch.Errorf(dispatch.NoCapacity, "Unable to create a deployment for VM instance %s: %w", vm, err)
+}

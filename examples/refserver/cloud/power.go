@@ -1,0 +1,184 @@
+package cloud
+
+import (
+	"context"
+	"time"
+
+	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/hypervisor"
+	"github.com/drover-cloud/drover/job"
+)
+
+// grace is how long a guest may take to shut down before it is forced.
+const grace = 120 * time.Second
+
+type startVM struct {
+	ID   dispatch.UUID `param:"id,required,entity=virtualmachine"`
+	Host dispatch.UUID `param:"hostid,entity=host,roles=admin" doc:"on this host or not at all"`
+}
+
+func (c *Cloud) startVM(ctx context.Context, p startVM) (VMResult, error) {
+	r := &bringUp{VM: string(p.ID), Power: true, Only: string(p.Host)}
+	if err := c.startFlow.Run(ctx, r); err != nil {
+		return VMResult{}, verdict(err)
+	}
+	return c.result(ctx, r.VM)
+}
+
+type stopVM struct {
+	ID     dispatch.UUID `param:"id,required,entity=virtualmachine"`
+	Forced bool          `param:"forced" doc:"cut the power"`
+}
+
+func (c *Cloud) stopVM(ctx context.Context, p stopVM) (VMResult, error) {
+	from := []State{Running}
+	if p.Forced {
+		from = []State{Running, Starting, Stopping, Unknown}
+	}
+	v, err := c.begin(ctx, string(p.ID), Stopping, from...)
+	if err != nil {
+		return VMResult{}, final(err)
+	}
+	if v.State != Stopped { // else an earlier run of this job did it
+		if err := c.halt(ctx, v, p.Forced, Stopped); err != nil {
+			return VMResult{}, final(err)
+		}
+	}
+	return c.result(ctx, v.ID)
+}
+
+// halt stops the machine on its host and gives its room back. A failure leaves it in the state that the host reports, or, in a
+// job that does more than stop, as it was before.
+func (c *Cloud) halt(ctx context.Context, v *vmRow, forced bool, end State) error {
+	err := c.haltOnHost(ctx, v, forced)
+	if err == nil {
+		err = c.change(ctx, v.ID, func(ctx context.Context, q *tx, v *vmRow) error {
+			if v.State = end; end == Destroyed {
+				if _, err := q.exec(ctx, `UPDATE rs_volume SET state = 'Destroy', version = version + 1 WHERE vm = ?`, v.ID); err != nil {
+					return err
+				}
+			}
+			return c.release(ctx, q, v)
+		})
+	}
+	if err == nil || handedOn(ctx) {
+		return err
+	}
+	err = failed(ctx, err)
+	ctx, cancel := aside(ctx)
+	defer cancel()
+	leave := v.Before
+	if end == Stopped || leave == Running {
+		leave = c.truth(ctx, v)
+	}
+	if serr := c.change(ctx, v.ID, func(_ context.Context, _ *tx, v *vmRow) error { v.State = leave; return nil }); serr != nil {
+		c.env.Logger.ErrorContext(ctx, "cloud: state of a machine not recorded", "vm", v.ID, "err", serr)
+	}
+	return err
+}
+
+func (c *Cloud) haltOnHost(ctx context.Context, v *vmRow, forced bool) error {
+	if v.Host == "" {
+		return nil
+	}
+	d, err := c.hosts.driver(v.Host)
+	if err != nil {
+		return err
+	}
+	o := hypervisor.StopOptions{Grace: grace, Epoch: epoch(ctx)}
+	if forced {
+		o.Grace = 0
+	}
+	return d.Stop(ctx, v.ID, o)
+}
+
+type rebootVM struct {
+	ID     dispatch.UUID `param:"id,required,entity=virtualmachine"`
+	Forced bool          `param:"forced" doc:"reset it"`
+}
+
+func (c *Cloud) rebootVM(ctx context.Context, p rebootVM) (VMResult, error) {
+	v, err := c.begin(ctx, string(p.ID), "", Running)
+	if err != nil {
+		return VMResult{}, err
+	}
+	d, err := c.hosts.driver(v.Host)
+	if err != nil {
+		return VMResult{}, err
+	}
+	able, ok := d.(hypervisor.Rebooter)
+	if !ok {
+		return VMResult{}, dispatch.Errorf(dispatch.Unsupported, "host %s cannot reboot machines", c.inv.now().host(v.Host).Name)
+	}
+	if err := able.Reboot(ctx, v.ID, hypervisor.RebootOptions{Soft: !p.Forced, Epoch: epoch(ctx)}); err != nil {
+		return VMResult{}, failed(ctx, err)
+	}
+	return c.result(ctx, v.ID)
+}
+
+type destroyVM struct {
+	ID      dispatch.UUID `param:"id,required,entity=virtualmachine"`
+	Expunge bool          `param:"expunge,roles=admin" doc:"remove it for good at once"`
+}
+
+func (c *Cloud) destroyVM(ctx context.Context, p destroyVM) (VMResult, error) {
+	id := string(p.ID)
+	v, err := c.begin(ctx, id, "", Running, Stopped, Failed, Unknown)
+	if err != nil {
+		return VMResult{}, err
+	}
+	if v.State != Destroyed && v.State != Expunging { // else an earlier run of this job came so far
+		if v.Host != "" && v.State != Stopping {
+			if err := c.change(ctx, id, func(_ context.Context, _ *tx, v *vmRow) error { v.State = Stopping; return nil }); err != nil {
+				return VMResult{}, err
+			}
+		}
+		if err := c.halt(ctx, v, false, Destroyed); err != nil {
+			return VMResult{}, err
+		}
+	}
+	if p.Expunge {
+		return c.expunge(ctx, id)
+	}
+	return c.result(ctx, id)
+}
+
+// expunge removes what is left of a destroyed machine. The rows go in the transaction that keeps the job's result, since
+// a run after it would not find the machine.
+func (c *Cloud) expunge(ctx context.Context, id string) (VMResult, error) {
+	err := c.change(ctx, id, func(_ context.Context, _ *tx, v *vmRow) error { v.State = Expunging; return nil })
+	if err != nil {
+		return VMResult{}, err
+	}
+	r, err := c.result(ctx, id)
+	if err != nil {
+		return VMResult{}, err
+	}
+	if err := c.forget(ctx, id); err != nil {
+		return VMResult{}, failed(ctx, err)
+	}
+	return r, c.in(ctx, func(ctx context.Context, q *tx) error {
+		if err := q.unwire(ctx, id); err != nil {
+			return err
+		}
+		for _, s := range []string{`DELETE FROM rs_volume WHERE vm = ?`, `DELETE FROM rs_vm WHERE id = ?`} {
+			if _, err := q.exec(ctx, s, id); err != nil {
+				return err
+			}
+		}
+		return job.FinishTx(ctx, q.tx, r)
+	})
+}
+
+// forget undefines the machine wherever it may have been.
+func (c *Cloud) forget(ctx context.Context, id string) error {
+	v, err := vmByID(ctx, c.bun, id)
+	if err != nil || v.LastHost == "" || !c.hosts.has(v.LastHost) {
+		return err
+	}
+	d, err := c.hosts.driver(v.LastHost)
+	if err != nil {
+		return err
+	}
+	return d.Undefine(ctx, id)
+}

@@ -1,0 +1,70 @@
+// Command refserver is a small cloud controller built with drover: a model for host authors, and a thing to try. Unmodified
+// CloudStack clients drive it.
+//
+//	go run ./examples/refserver
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/drover-cloud/drover/examples/refserver/server"
+)
+
+//go:embed seed.json
+var seed []byte
+
+func main() { os.Exit(run()) }
+
+// Exit statuses: 78 is EX_CONFIG of sysexits.h.
+const (
+	failed    = 1
+	badConfig = 78
+	impatient = 130
+)
+
+func run() int {
+	cfg, err := server.Parse(os.Args[1:], os.Getenv, seed, os.Stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		return tell(err)
+	}
+	cfg.Env.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	slog.SetDefault(cfg.Env.Logger)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s, err := server.New(ctx, cfg)
+	if err != nil {
+		return tell(err)
+	}
+	cfg.Env.Defaults().Go("second signal", func() {
+		<-ctx.Done()
+		again := make(chan os.Signal, 1)
+		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+		<-again
+		os.Exit(impatient)
+	})
+	if err := s.Run(ctx); err != nil {
+		return tell(err)
+	}
+	return 0
+}
+
+// tell writes one line.
+func tell(err error) int {
+	fmt.Fprintln(os.Stderr, "refserver:", err)
+	var bad *server.FlagError
+	if errors.As(err, &bad) {
+		return badConfig
+	}
+	return failed
+}

@@ -1,0 +1,213 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/uptrace/bun"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/examples/refserver/cloud"
+	"github.com/drover-cloud/drover/examples/refserver/csapi"
+	"github.com/drover-cloud/drover/hypervisor/sim"
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
+)
+
+// Stopping takes 30 s at most: jobs may end by themselves, then they are handed back, then connections are closed.
+const (
+	drainTime = 22 * time.Second
+	stopTime  = 5 * time.Second
+	closeTime = 2 * time.Second
+)
+
+// Server is one node.
+type Server struct {
+	cfg      Config
+	env      drover.Env
+	db       cloud.DB
+	bun      *bun.DB
+	cloud    *cloud.Cloud
+	session  *lease.Session
+	jobs     *job.Manager
+	face     *csapi.Face
+	listener net.Listener
+	http     *http.Server
+	health   health
+}
+
+// New opens the store, brings it up to date and listens; Run serves. Bad configuration is a *FlagError.
+func New(ctx context.Context, cfg Config) (s *Server, err error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	cfg.Env = cfg.Env.Defaults()
+	s = &Server{cfg: cfg, env: cfg.Env}
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return nil, &FlagError{"data", err}
+	}
+	seed, err := cloud.ParseSeed(cfg.Seed)
+	if err != nil {
+		return nil, &FlagError{"seed", err}
+	}
+	key, err := cfg.masterKey()
+	if err != nil {
+		return nil, err
+	}
+	if s.db, s.bun, err = cfg.openDB(ctx); err != nil {
+		return nil, err
+	}
+	db := s.bun
+	defer func() {
+		if err != nil {
+			_ = db.Close() // the error that ends the start is the one to tell
+		}
+	}()
+	if err := s.prepare(ctx, seed, key); err != nil {
+		return nil, err
+	}
+	if cfg.Migrate == "only" {
+		return s, nil
+	}
+	if s.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen); err != nil {
+		return nil, &FlagError{"listen", err}
+	}
+	if err := s.wire(); err != nil {
+		_ = s.listener.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare brings schema, seed and hosts into place.
+func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.MasterKey) (err error) {
+	if s.cfg.Migrate != "off" {
+		if err := s.db.Migrate(ctx); err != nil {
+			return &FlagError{"db", err}
+		}
+	}
+	latency := s.cfg.SimLatency
+	if latency == 0 {
+		latency = -1 // none
+	}
+	s.cloud, err = cloud.Open(ctx, cloud.Config{
+		Env: s.env, DB: s.db, Bun: s.bun, Seed: seed, MasterKey: key, DevKey: s.cfg.DevKey,
+		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, Migrate: s.cfg.Migrate != "off",
+		SimTimes: sim.Times{Define: -1, Start: latency, Stop: latency, Reboot: latency},
+	})
+	if err != nil {
+		return &FlagError{"db", err}
+	}
+	return nil
+}
+
+// wire makes the components.
+func (s *Server) wire() (err error) {
+	c := s.cfg
+	if s.session, err = lease.New(lease.Config{Env: s.env, Tx: s.db, Store: s.db.Leases(), Notify: s.db.Notifier()}); err != nil {
+		return err
+	}
+	s.jobs, err = job.New(job.Config{
+		Env: s.env, DB: s.db, Session: s.session, Queues: map[string]int{"default": c.Workers}, Retain: c.Retention, StopTimeout: stopTime,
+	})
+	if err != nil {
+		return err
+	}
+	s.face, err = csapi.New(csapi.Config{
+		Env: s.env, Registry: s.cloud.Registry(s.jobs), Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
+		Hold: c.Hold, MaxHolds: c.MaxHolds, EnforceTimestamps: c.Timestamps,
+	})
+	if err != nil {
+		return err
+	}
+	s.health.s = s
+	mux := http.NewServeMux()
+	mux.Handle("/client/", s.face)
+	mux.HandleFunc("/healthz", s.health.alive)
+	mux.HandleFunc("/readyz", s.health.ready)
+	mux.HandleFunc("/version", s.health.version)
+	s.http = &http.Server{
+		Handler: mux, MaxHeaderBytes: 256 << 10, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		WriteTimeout: 75 * time.Second, IdleTimeout: 120 * time.Second, // body, hold and answer
+	}
+	return nil
+}
+
+// URL is where the server answers.
+func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Run serves until ctx ends, then stops within 30 s. It closes the store.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.bun.Close()
+	if s.cfg.Migrate == "only" {
+		return nil
+	}
+	if err := s.unique(ctx); err != nil {
+		return errors.Join(err, s.listener.Close())
+	}
+	g := &drover.Group{Env: s.env}
+	for _, add := range []error{
+		g.Add("session", s.session),
+		g.Add("tracker", s.cloud.Tracker()),
+		g.Add("jobs", s.jobs),
+		g.Add("http", drover.Func(s.serve), drover.StopTimeout(closeTime+time.Second)),
+	} {
+		if add != nil {
+			return add
+		}
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	s.env.Go("stop", func() {
+		select {
+		case <-ctx.Done():
+			s.drain(work)
+			stop()
+		case <-work.Done():
+		}
+	})
+	return g.Run(work)
+}
+
+// drain takes nothing new, lets held answers go and waits for what runs.
+func (s *Server) drain(ctx context.Context) {
+	s.health.draining.Store(true)
+	s.face.Drain()
+	ctx, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := s.jobs.Drain(ctx); err != nil {
+		s.env.Logger.Warn("refserver: jobs are handed back", "err", err)
+	}
+}
+
+// serve is the HTTP component.
+func (s *Server) serve(ctx context.Context) error {
+	k, err := s.cloud.Admin(ctx)
+	if err != nil {
+		return &FlagError{"master-key", err}
+	}
+	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
+	failed := make(chan error, 1)
+	s.env.Go("http", func() { failed <- s.http.Serve(s.listener) })
+	if err := s.welcome(k); err != nil {
+		return err
+	}
+	s.health.up.Store(true)
+	select {
+	case <-ctx.Done():
+	case err := <-failed:
+		return fmt.Errorf("refserver: http: %w", err)
+	}
+	s.face.Drain()
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+	defer cancel()
+	if err := s.http.Shutdown(stop); err != nil {
+		return s.http.Close()
+	}
+	return nil
+}
