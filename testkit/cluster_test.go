@@ -94,6 +94,8 @@ func (c *cluster) done(node string, within time.Duration, ids []string) {
 
 // storm is three nodes, jobs with and without keys, a crash, a freeze and store errors.
 func storm(w *testkit.World, jobs int) {
+	w.JobInvariants()
+	w.LeaseInvariants()
 	c, ns := newCluster(w, "n1", "n2", "n3")
 	for _, n := range ns {
 		n.Fail("store.*", 0.01, nil)

@@ -101,7 +101,7 @@ type (
 		moves []job.Move
 		done  []bool
 	}
-	logged struct{ entries []job.Entry }
+	policed struct{ rows []syncqueue.PolicyRow }
 )
 
 func (j jobs) Insert(ctx context.Context, x store.Tx, rows []job.Row) ([]job.Row, error) {
@@ -165,11 +165,7 @@ func movesNote(ms []job.Move, done []bool) string {
 
 func (j jobs) Log(ctx context.Context, x store.Tx, es []job.Entry) error {
 	_, err := call(j.s, x, "store.jobs.log", group(es, entryID), func(in store.Tx) (struct{}, error) {
-		err := j.d.Log(ctx, in, es)
-		if err == nil {
-			x.(*tx).saw(logged{es})
-		}
-		return struct{}{}, err
+		return struct{}{}, j.d.Log(ctx, in, es)
 	}, nil)
 	return err
 }
@@ -212,7 +208,13 @@ func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syn
 
 func (q queues) Policy(ctx context.Context, x store.Tx, set []syncqueue.PolicyRow) ([]syncqueue.PolicyRow, error) {
 	return call(q.s, x, "store.queues.policy", group(set, func(r syncqueue.PolicyRow) string { return r.Kind }),
-		func(in store.Tx) ([]syncqueue.PolicyRow, error) { return q.d.Policy(ctx, in, set) }, nil)
+		func(in store.Tx) ([]syncqueue.PolicyRow, error) {
+			all, err := q.d.Policy(ctx, in, set)
+			if err == nil {
+				x.(*tx).saw(policed{all})
+			}
+			return all, err
+		}, nil)
 }
 
 func (q queues) Audit(ctx context.Context, x store.Tx, max int) (int, error) {

@@ -21,14 +21,15 @@ type Node struct {
 	// Store is the world's store as this node reaches it.
 	Store Stores
 
-	w     *World
-	name  string
-	build func(n *Node) drover.Component
-	life  *life
-	lives int
-	table faults.Table
-	slow  float64
-	cut   cut
+	w      *World
+	name   string
+	build  func(n *Node) drover.Component
+	life   *life
+	lives  int
+	table  faults.Table
+	slow   float64
+	cut    cut
+	healed time.Time // end of the last partition
 }
 
 // life is a node from start to crash or stop.

@@ -50,7 +50,9 @@ func (w *World) Cut(from, to Place) {
 func (w *World) Heal() {
 	w.use("World.Heal")
 	for _, n := range w.nodes {
-		n.cut = cut{}
+		if n.cut.any() {
+			n.cut, n.healed = cut{}, time.Now()
+		}
 	}
 	w.s.Mark("!! heal")
 	w.s.Rest()

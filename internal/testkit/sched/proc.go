@@ -70,6 +70,9 @@ func (p *Proc) Freeze(d time.Duration) {
 	}
 }
 
+// FrozenUntil is the end of the last freeze.
+func (p *Proc) FrozenUntil() time.Time { p.s.mu.Lock(); defer p.s.mu.Unlock(); return p.frozen }
+
 // Frozen reports whether p is frozen now.
 func (p *Proc) Frozen() bool {
 	p.s.mu.Lock()
