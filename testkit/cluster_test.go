@@ -20,14 +20,18 @@ type cluster struct {
 	jobs map[string]*job.Manager // by node; the present life's
 }
 
-// node builds a node with a manager of its own; handlers take up to 3 s.
+// node builds a node with a manager of its own; handlers take up to 3 s, one in ten up to a minute.
 func (c *cluster) node(n *testkit.Node) drover.Component {
 	m, err := job.New(job.Config{Env: n.Env, DB: n.Store, Queues: map[string]int{"default": 8}})
 	if err != nil {
 		c.w.T.Fatal(err)
 	}
 	job.Handle(m, "work", func(ctx context.Context, a work) (int, error) {
-		if err := n.Env.Sleep(ctx, time.Duration(a.N%7)*500*time.Millisecond); err != nil {
+		d := time.Duration(a.N%7) * 500 * time.Millisecond
+		if a.N%10 == 3 {
+			d = time.Duration(a.N) * time.Second / 3
+		}
+		if err := n.Env.Sleep(ctx, d); err != nil {
 			return 0, err
 		}
 		if a.N%11 == 10 {
@@ -92,7 +96,7 @@ func (c *cluster) done(node string, within time.Duration, ids []string) {
 	}
 }
 
-// storm is three nodes, jobs with and without keys, a crash, a freeze and store errors.
+// storm is three nodes, jobs with and without keys, crashes, freezes and store errors, some of the jobs longer than a lease.
 func storm(w *testkit.World, jobs int) {
 	w.JobInvariants()
 	w.LeaseInvariants()
@@ -101,23 +105,31 @@ func storm(w *testkit.World, jobs int) {
 		n.Fail("store.*", 0.01, nil)
 		n.FailAfter("store.tx.commit", 0.01, nil)
 		n.Serialize(0.01)
+		n.Delay("store.tx.begin", 0.2, 0, 2*time.Second)
 	}
 	w.Hints(0.1, 0.05, time.Second)
-	ids := c.submit(ns, jobs)
+	var ids []string
+	w.Go("submitter", func() { ids = c.submit(ns, jobs) })
 	r := w.Rand("storm")
-	w.Advance(time.Duration(r.IntN(3000)) * time.Millisecond)
-	ns[0].Crash()
-	w.Advance(time.Duration(r.IntN(3000)) * time.Millisecond)
-	ns[1].Freeze(40 * time.Second)
-	w.Advance(time.Duration(r.IntN(60)) * time.Second)
-	ns[0].Restart()
+	for i := range 5 {
+		w.Advance(time.Duration(r.IntN(8000)) * time.Millisecond)
+		n := ns[r.IntN(len(ns))]
+		if i%2 == 0 {
+			n.Freeze(time.Duration(35+r.IntN(20)) * time.Second)
+			continue
+		}
+		n.Crash()
+		w.Advance(time.Duration(r.IntN(5000)) * time.Millisecond)
+		n.Restart()
+	}
+	w.Eventually(5*time.Minute, "all jobs are submitted", func() bool { return len(ids) == jobs })
 	for _, n := range ns {
 		n.Fail("store.*", 0, nil)
 		n.FailAfter("store.tx.commit", 0, nil)
 	}
-	c.done("n3", 10*time.Minute, ids)
+	c.done("n3", 20*time.Minute, ids)
 }
 
 func TestStorm(t *testing.T) {
-	testkit.Explore(t, 20, func(w *testkit.World) { storm(w, 200) })
+	testkit.Explore(t, 200, func(w *testkit.World) { storm(w, 200) })
 }

@@ -31,6 +31,7 @@ type topic struct {
 type sub struct {
 	life *life
 	ch   chan struct{}
+	at   time.Time
 }
 
 // notifier is a node's Notifier.
@@ -40,7 +41,7 @@ func (s *stores) Notifier() store.Notifier { return notifier{s} }
 
 func (n notifier) Wake(name string) (<-chan struct{}, func()) {
 	w := n.s.life.node.w
-	x := &sub{life: n.s.life, ch: make(chan struct{}, 1)}
+	x := &sub{life: n.s.life, ch: make(chan struct{}, 1), at: time.Now()}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	h := &w.hints

@@ -74,8 +74,9 @@ func (e *jobEye) look() string {
 		if !ok || j == nil || j.final.IsZero() || now.Sub(j.final) < waitsAtMost {
 			continue
 		}
-		for _, l := range t.lives() {
-			if !l.p.Dead() && !l.node.cut.any() && l.node.calm(now) {
+		for _, x := range t.subs {
+			l := x.life
+			if now.Sub(x.at) > waitsAtMost && !l.p.Dead() && !l.node.cut.any() && l.node.calm(now) {
 				e.breaks("G5", "%s still waits for job %s, final since %v", l.p.Name, id, now.Sub(j.final))
 			}
 		}

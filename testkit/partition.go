@@ -50,12 +50,23 @@ func (w *World) Cut(from, to Place) {
 func (w *World) Heal() {
 	w.use("World.Heal")
 	for _, n := range w.nodes {
-		if n.cut.any() {
-			n.cut, n.healed = cut{}, time.Now()
-		}
+		n.cure()
 	}
 	w.s.Mark("!! heal")
 	w.s.Rest()
+}
+
+func (n *Node) cure() {
+	if n.cut.any() {
+		n.cut, n.healed = cut{}, time.Now()
+	}
+}
+
+// heal ends n's partition alone.
+func (n *Node) heal() {
+	n.cure()
+	n.w.s.Mark("!! heal " + n.name)
+	n.w.s.Rest()
 }
 
 // StoreDown makes every operation of every node fail at once with ErrDown for d; open transactions are rolled back.

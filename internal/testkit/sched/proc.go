@@ -125,7 +125,8 @@ func withMonotonic(wall, mono time.Time) time.Time {
 	return wall
 }
 
-// After is a timer of p's clock. It never ties with another process's: each has its own part of the microsecond.
+// After is a timer of p's clock. It never ties with another process's: each has its own part of the microsecond, and
+// goroutines of one process rarely share theirs.
 func (p *Proc) After(d time.Duration) <-chan time.Time {
 	ch := make(chan time.Time, 1)
 	if d <= 0 {
@@ -139,7 +140,7 @@ func (p *Proc) After(d time.Duration) <-chan time.Time {
 		d = time.Duration(float64(d) / p.rate)
 	}
 	g.timers++
-	residue := 1 + p.slot*perSlot + int((g.draws.name+uint64(g.timers))%perSlot)
+	residue := 1 + p.slot*perSlot + int(g.draws.name%perSlot) // no counter in it: a loop may go round once more without effect
 	when := time.Now().Add(d)
 	d += time.Duration((residue - when.Nanosecond()%1000 + 1000) % 1000)
 	h := heldTimer{when: time.Now().Add(d), who: g.Name, n: g.timers, ch: ch}
