@@ -137,7 +137,7 @@ func droverWork(n int, key func(i int) syncqueue.Key, seen func(num int), tune .
 // allStored checks that every job succeeded, once: a rate of lost jobs is none.
 func (d *droverSide) allStored(ctx context.Context, n int) error {
 	stored := 0
-	if err := d.sql.QueryRowContext(ctx, "SELECT count(*) FROM done").Scan(&stored); err != nil {
+	if err := d.sql.QueryRowContext(ctx, "SELECT count(*) FROM drover_done").Scan(&stored); err != nil {
 		return err
 	}
 	if stored != n {
