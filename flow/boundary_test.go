@@ -70,9 +70,9 @@ func TestBoundaries(t *testing.T) {
 	explore(t, "flow-29 progress", 1, func(w *testkit.World) {
 		c := newCluster(w, letters("acd", func(n *testkit.Node, c *cluster, f *flow.Flow[plan]) {
 			f.After("a", flow.Step[plan]{Name: "b", Do: func(ctx context.Context, s *plan) error {
-				n.Env.Sleep(ctx, 1500*time.Millisecond)
+				_ = n.Env.Sleep(ctx, 1500*time.Millisecond)
 				err := job.Report(ctx, job.Progress{Percent: 50})
-				n.Env.Sleep(ctx, 1500*time.Millisecond)
+				_ = n.Env.Sleep(ctx, 1500*time.Millisecond)
 				return err
 			}})
 		}), "n1")

@@ -22,7 +22,7 @@ var (
 	// ErrCycle: [LeavesFirst] came back to where it was.
 	ErrCycle = errors.New("flow: cycle")
 	// Stop, wrapped or not, from a function of [Each]: start no more items.
-	Stop = errors.New("flow: stop")
+	Stop = errors.New("flow: stop") //nolint:staticcheck // a word a function says, not something that went wrong
 )
 
 // Error is what [Flow.Run] returns after a rollback, or at the end if a step returned [Continue].

@@ -41,7 +41,7 @@ func ExampleFlow_Then() { // flow-47
 			return err
 		}
 		defer fmt.Println("always: temporary directory removed")
-		defer os.RemoveAll(tmp)
+		defer func() { _ = os.RemoveAll(tmp) }()
 		defer func() {
 			if err != nil {
 				fmt.Println("only on error: upload aborted")

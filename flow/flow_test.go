@@ -62,7 +62,13 @@ func (s *trail) want(t *testing.T, calls string) {
 	}
 }
 
-func wantStep(t *testing.T, err error, step string, cause error) *flow.Error {
+func wantStep(t *testing.T, err error, step string, cause error) {
+	t.Helper()
+	_ = failure(t, err, step, cause)
+}
+
+// failure checks what wantStep does and gives the error.
+func failure(t *testing.T, err error, step string, cause error) *flow.Error {
 	t.Helper()
 	var e *flow.Error
 	if !errors.As(err, &e) {
@@ -122,7 +128,7 @@ func TestForward(t *testing.T) {
 		s = trail{}
 		other := errors.New("other")
 		err = abc("abc", map[string]error{"a": flow.Continue(errBoom), "b": flow.Continue(other)}).Run(t.Context(), &s)
-		if e := wantStep(t, err, "a", errBoom); !errors.Is(err, other) || !strings.HasPrefix(e.Err.Error(), "boom") {
+		if e := failure(t, err, "a", errBoom); !errors.Is(err, other) || !strings.HasPrefix(e.Err.Error(), "boom") {
 			t.Errorf("both: %v", err)
 		}
 		s = trail{}
@@ -266,7 +272,7 @@ func TestRollback(t *testing.T) {
 				var s trail
 				f := abc("a", nil).Then("b", do("b", nil), undo("b", errBoom), opts...).
 					Then("c", do("c", errBoom), func(_ context.Context, s *trail) error { s.add("undo c"); panic("in undo") }, opts...)
-				e := wantStep(t, f.Run(t.Context(), &s), "c", errBoom)
+				e := failure(t, f.Run(t.Context(), &s), "c", errBoom)
 				if got := fmt.Sprint(count(s.Calls, "undo c"), count(s.Calls, "undo b"), count(s.Calls, "undo a")); got != fmt.Sprint(tries, tries, 1) {
 					t.Errorf("undone %s times", got)
 				}
@@ -280,7 +286,7 @@ func TestRollback(t *testing.T) {
 	t.Run("flow-06 StopUndo", func(t *testing.T) {
 		var s trail
 		f := abc("ab", nil).Then("c", do("c", errBoom), undo("c", flow.StopUndo(errors.New("leave it"))))
-		e := wantStep(t, f.Run(t.Context(), &s), "c", errBoom)
+		e := failure(t, f.Run(t.Context(), &s), "c", errBoom)
 		s.want(t, "do a, do b, do c, undo c")
 		if !slices.Equal(e.Skipped, []string{"b", "a"}) || len(e.Undo) != 1 || !strings.Contains(e.Error(), "leave it") {
 			t.Errorf("%+v", e)
@@ -367,7 +373,7 @@ func deadline(t *testing.T) {
 		s = trail{}
 		f := abc("ab", nil).Grace(time.Second).Then("c", do("c", errBoom), wait)
 		begin := time.Now()
-		e := wantStep(t, f.Run(t.Context(), &s), "c", errBoom)
+		e := failure(t, f.Run(t.Context(), &s), "c", errBoom)
 		s.want(t, "do a, do b, do c")
 		if len(e.Undo) != 3 || time.Since(begin) != time.Second {
 			t.Errorf("after %v: %v", time.Since(begin), e)

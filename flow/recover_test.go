@@ -93,7 +93,7 @@ func TestDurable(t *testing.T) {
 			f.Replace("c", func(ctx context.Context, s *plan) error {
 				c.note(n, "do c")
 				if n.Name() == "n1" {
-					n.Env.Sleep(context.WithoutCancel(ctx), 2*time.Minute)
+					_ = n.Env.Sleep(context.WithoutCancel(ctx), 2*time.Minute)
 					c.mu.Lock()
 					defer c.mu.Unlock()
 					cause = context.Cause(ctx)

@@ -33,7 +33,7 @@ func TestSub(t *testing.T) {
 		wantStep(t, err, "z", errBoom)
 		s.In.want(t, "do a, do x, do y, do z, undo y, undo x, undo a")
 		s, err = run(map[string]error{"y": errBoom, "undo y": errors.New("cannot")}, nil)
-		e := wantStep(t, err, "s/y", errBoom)
+		e := failure(t, err, "s/y", errBoom)
 		s.In.want(t, "do a, do x, do y, undo y, undo x, undo a")
 		u := new(flow.UndoError)
 		if len(e.Undo) != 1 || !errors.As(e.Undo[0], &u) || u.Step != "s/y" {
@@ -43,12 +43,12 @@ func TestSub(t *testing.T) {
 		wantStep(t, err, "s/x", errBoom)
 		s.In.want(t, "do a, do x, do y, do z")
 		s, err = run(map[string]error{"y": errBoom, "undo y": flow.StopUndo(errBoom)}, nil)
-		if e := wantStep(t, err, "s/y", errBoom); !slices.Equal(e.Skipped, []string{"s/x", "a"}) {
+		if e := failure(t, err, "s/y", errBoom); !slices.Equal(e.Skipped, []string{"s/x", "a"}) {
 			t.Errorf("%v", e.Skipped)
 		}
 		s.In.want(t, "do a, do x, do y, undo y")
 		s, err = run(map[string]error{"undo y": flow.StopUndo(errBoom)}, errBoom)
-		if e := wantStep(t, err, "z", errBoom); !slices.Equal(e.Skipped, []string{"s/x", "a"}) {
+		if e := failure(t, err, "z", errBoom); !slices.Equal(e.Skipped, []string{"s/x", "a"}) {
 			t.Errorf("%v", e.Skipped)
 		}
 		s.In.want(t, "do a, do x, do y, do z, undo y")

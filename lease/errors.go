@@ -3,7 +3,6 @@ package lease
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -37,14 +36,13 @@ func checkName(field, s string) error {
 	if s == "" || len(s) > 128 {
 		return fmt.Errorf("%w: %s: %d bytes, must be 1 to 128", ErrConfig, field, len(s))
 	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%w: %s: not UTF-8", ErrConfig, field)
+	}
 	for i, r := range s {
-		if !printable(r, s[i:]) {
+		if !unicode.IsPrint(r) {
 			return fmt.Errorf("%w: %s: not printable at byte %d", ErrConfig, field, i)
 		}
 	}
 	return nil
-}
-
-func printable(r rune, rest string) bool {
-	return unicode.IsPrint(r) && !(r == utf8.RuneError && !strings.HasPrefix(rest, string(utf8.RuneError)))
 }

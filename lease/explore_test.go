@@ -112,7 +112,7 @@ func (e *election) reign(ctx context.Context, env drover.Env, db store.Runner, t
 			if ctx.Err() == nil || !errors.Is(context.Cause(ctx), lease.ErrLost) {
 				e.refused("epoch %d was refused while its ctx was alive (%v)", tok.Epoch, context.Cause(ctx))
 			}
-			return nil
+			return nil //nolint:nilerr // the reign is over
 		}
 		select {
 		case <-ctx.Done():

@@ -188,7 +188,7 @@ func TestLoss(t *testing.T) {
 			for i := range 1000 {
 				a.acquire("x" + string(rune('a'+i%26)) + strings.Repeat("y", i/26))
 			}
-			r.pass(10*time.Second - time.Duration(r.at())%(10*time.Second) + time.Second)
+			r.pass(10*time.Second - r.at()%(10*time.Second) + time.Second)
 			before := a.count()
 			r.pass(100 * time.Second)
 			check(t, "transactions in 100s", a.count()-before, 10)

@@ -71,17 +71,6 @@ func (s *Store) isLive(r *session, now time.Time) bool {
 	return r.State != lease.Dead && r.Until.After(now) && r.Holder.Store == s.storeID()
 }
 
-// deadSessions lists the sessions marked dead, by epoch.
-func (s *Store) deadSessions() []int64 {
-	var dead []int64
-	for _, r := range s.sessionRows() {
-		if r.State == lease.Dead {
-			dead = append(dead, r.Holder.Epoch)
-		}
-	}
-	return dead
-}
-
 // sessionRows are all kept, by epoch.
 func (s *Store) sessionRows() []*session {
 	rows := make([]*session, 0, len(s.leases.sessions))

@@ -165,7 +165,7 @@ func openTokens(t *testing.T, s *leaseStore) {
 	if a.Node != "a" || b.Node != "b" || a.Store == "" || a.Store != b.Store {
 		t.Errorf("tokens %+v, %+v", a, b)
 	}
-	if !(0 < a.Epoch && a.Epoch < b.Epoch && b.Epoch < a2.Epoch) {
+	if a.Epoch <= 0 || b.Epoch <= a.Epoch || a2.Epoch <= b.Epoch {
 		t.Errorf("epochs do not rise: %d, %d, %d", a.Epoch, b.Epoch, a2.Epoch)
 	}
 	if a.Incarnation != 1 || b.Incarnation != 1 || a2.Incarnation != 2 {
