@@ -75,7 +75,7 @@ func (d *Driver) run(ctx context.Context, c *call, limit time.Duration, vm hyper
 	if err := c.reach(); err != nil {
 		return c.fail(err)
 	}
-	if vm.Name == "" && vm.ID != "" {
+	if vm.Name == "" && vm.ID != "" && d.h.broken() {
 		_ = d.h.view(ctx, func(w *world) error { // only for faults: an unknown VM is the call's to judge
 			if g, ok := w.VMs[vm.ID]; ok {
 				vm = g.vm()

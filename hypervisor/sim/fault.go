@@ -41,6 +41,13 @@ func (h *Host) Inject(f Fault) (remove func()) {
 	}
 }
 
+// broken tells whether there are faults at all.
+func (h *Host) broken() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.faults) > 0
+}
+
 // match finds the fault for a call and counts its use.
 func (h *Host) match(op string, vm hypervisor.VM) Fault {
 	h.mu.Lock()

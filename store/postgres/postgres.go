@@ -10,9 +10,11 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/store/internal/sqlstore"
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
@@ -86,6 +88,15 @@ func (s *Store) Leases() lease.Store { return leases{s} }
 
 // Ledger keeps the due times of periodic tasks.
 func (s *Store) Ledger() lease.LedgerStore { return ledger{s} }
+
+// Tracker keeps hosts and claims.
+func (s *Store) Tracker() tracker.Store {
+	return sqlstore.Trackers{Dialect: sqlstore.Dialect{
+		Of:    s.Bun,
+		Names: func(query string) string { return strings.ReplaceAll(query, "drover_", s.prefix) },
+		Lock:  ` FOR UPDATE`,
+	}}
+}
 
 // Notifier wakes sleepers of this process directly and those of others by NOTIFY; hints only.
 func (s *Store) Notifier() store.Notifier { return s.hints }

@@ -18,10 +18,11 @@ type tx struct {
 	s       *Store
 	ctx     context.Context // of InTx, for Now
 	q       *sql.Tx
-	joined  bool // the host commits
-	single  bool // InOne: no BEGIN until a second statement is known to follow
-	spent   bool // InOne has committed its one statement
-	careful bool // an earlier try met a duplicate id
+	bun     bun.Tx // q for the host, and for statements built by bun
+	joined  bool   // the host commits
+	single  bool   // InOne: no BEGIN until a second statement is known to follow
+	spent   bool   // InOne has committed its one statement
+	careful bool   // an earlier try met a duplicate id
 	done    bool
 	now     time.Time
 	err     error // of Now
@@ -76,11 +77,11 @@ func (t *tx) begun(ctx context.Context) error {
 	case t.q != nil:
 		return nil
 	}
-	q, err := t.s.db.DB.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
+	b, err := t.s.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
 		return err
 	}
-	t.q = q
+	t.q, t.bun = b.Tx, b
 	return nil
 }
 
@@ -154,7 +155,21 @@ func (s *Store) of(x store.Tx) (*tx, error) {
 // Join lets drover take part in the host's own transaction, whose commit stays with the host. It must be READ COMMITTED, the
 // server's default. Hints go out by NOTIFY inside it, so they too depend on its commit.
 func (s *Store) Join(host bun.Tx) store.Tx {
-	return &tx{s: s, ctx: context.Background(), q: host.Tx, joined: true, careful: true, err: s.bad}
+	return &tx{s: s, ctx: context.Background(), q: host.Tx, bun: host, joined: true, careful: true, err: s.bad}
+}
+
+// Bun is the way back from Join: bun's handle of an open transaction, so that a host writes its own rows in the commit of
+// a transaction that drover opened (InTx, or the create function of a command). It lives as long as x, and is not the host's
+// to commit.
+func (s *Store) Bun(x store.Tx) (bun.IDB, error) {
+	t, err := s.of(x)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.begun(t.ctx); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	return t.bun, nil
 }
 
 type inTx struct{ s *Store }
