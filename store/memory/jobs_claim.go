@@ -24,7 +24,7 @@ func (j jobs) Claim(_ context.Context, x store.Tx, c job.Claim) (job.Claimed, er
 	var out job.Claimed
 	d := t.dealer(c)
 	if c.Max > 0 {
-		out.Rows = make([]job.Row, 0, d.expected())
+		d.rows = make([]job.Row, 0, d.expected())
 		for r := d.next(); r != nil; r = d.next() {
 			if j.s.jobs.needsTurn(r) && r.State == job.Ready && !r.Turn { // its kind became limited meanwhile
 				t.update(r, func(r *rec) { r.joinLine(t) })
@@ -33,7 +33,7 @@ func (j jobs) Claim(_ context.Context, x store.Tx, c job.Claim) (job.Claimed, er
 			}
 			j.s.jobs.settle(t, nil) // a line with more turns offers its next
 		}
-		out.Rows = append(out.Rows, d.rows...)
+		out.Rows = d.rows
 		d.admit()
 		j.s.jobs.settle(t, nil)
 	}

@@ -27,8 +27,12 @@ func (s *set) add(key int64, r *rec) {
 	s.n++
 	c := s.chunkOf(e)
 	if c == len(s.chunks) { // behind all others
-		if c == 0 || len(s.chunks[c-1]) >= chunkSize {
-			s.chunks = append(s.chunks, append([]entry(nil), e))
+		if c == 0 {
+			s.chunks = append(s.chunks, []entry{e})
+			return
+		}
+		if len(s.chunks[c-1]) >= chunkSize {
+			s.chunks = append(s.chunks, append(make([]entry, 0, chunkSize), e))
 			return
 		}
 		s.chunks[c-1] = append(s.chunks[c-1], e)
