@@ -47,7 +47,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	for _, q := range m.queues {
 		topic := QueueTopic(q)
-		spawn("hint/"+topic, func(ctx context.Context) { m.listen(ctx, topic, m.nudge) })
+		spawn("hint/"+topic, m.listen(topic, m.nudge))
 	}
 	m.loop(ctx, base)
 	err := m.stop()
@@ -114,22 +114,25 @@ func (m *Manager) awaitSession(ctx context.Context) {
 	}
 }
 
-// listen calls f for each hint on topic.
-func (m *Manager) listen(ctx context.Context, topic string, f func()) {
+// listen subscribes to topic, at once, and answers the loop that calls f for each hint. What commits after it returned is
+// heard, or found by a round that begins later.
+func (m *Manager) listen(topic string, f func()) func(ctx context.Context) {
 	if m.cfg.Notify == nil {
-		return
+		return func(context.Context) {}
 	}
 	c, stop := m.cfg.Notify.Wake(topic)
-	defer stop()
-	for {
-		select {
-		case <-ctx.Done():
-		case <-c:
+	return func(ctx context.Context) {
+		defer stop()
+		for {
+			select {
+			case <-ctx.Done():
+			case <-c:
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			f()
 		}
-		if ctx.Err() != nil {
-			return
-		}
-		f()
 	}
 }
 
@@ -242,7 +245,8 @@ func (m *Manager) bind(base context.Context, watch bool) bool {
 	if watch {
 		m.env.Go("trust", func() { m.watchTrust(ctx, token) })
 		topic := SessionTopic(token.Epoch)
-		m.env.Go("hint/"+topic, func() { m.listen(ctx, topic, m.askCancels) })
+		hear := m.listen(topic, m.askCancels)
+		m.env.Go("hint/"+topic, func() { hear(ctx) })
 	}
 	return true
 }

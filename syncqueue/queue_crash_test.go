@@ -1,0 +1,395 @@
+package syncqueue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+func TestQueueCrash(t *testing.T) {
+	onEach(t, "queue-42 a killed node's turns", func(c *cluster) {
+		a := c.node("a")
+		var held, waiting []*job.Job
+		for i := range 10 {
+			k := syncqueue.Key{Kind: "vm", ID: strconv.Itoa(i)}
+			held = append(held, c.submit(a, k, "hold", i, i)...)
+			waiting = append(waiting, c.submit(a, k, "hold", 100+i, 100+i)...)
+		}
+		c.until("10 run", func() bool { return len(c.order()) == 10 }, func() any { return c.order() })
+		a.kill()
+		b := c.node("b")
+		again := func() int { return len(c.order()) - 10 }
+		for round := 0; again() < 10; round++ { // before the sweep and in it no turn is dropped or doubled
+			if round == 20 {
+				c.same("runs again while its session may live", again(), 0)
+				a.bury()
+			}
+			for i := range held {
+				items, err := b.c.q.List(c.t.Context(), syncqueue.Key{Kind: "vm", ID: strconv.Itoa(i)})
+				if err != nil {
+					c.t.Fatal(err)
+				}
+				if len(items) != 2 || items[0].Content != held[i].ID || items[0].Since.IsZero() || !items[1].Since.IsZero() {
+					c.t.Fatalf("line of %d: %+v", i, items)
+				}
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		for i := range held {
+			c.letGo(i, 100+i)
+		}
+		c.done(b, append(held, waiting...)...)
+		order := c.order()
+		for i := range held {
+			same := slices.DeleteFunc(slices.Clone(order), func(n int) bool { return n%100 != i })
+			c.same("starts on a key", same, []int{i, i, 100 + i})
+		}
+		for _, j := range held {
+			got, err := b.Get(c.t.Context(), j.ID)
+			if err != nil || got.Lost != 1 || got.Attempt != 0 || got.Session != "b" {
+				c.t.Fatalf("swept job: %+v, %v", got, err)
+			}
+		}
+	})
+
+	onEach(t, "queue-48 the whole cluster restarts", func(c *cluster) {
+		a, b := c.node("a"), c.node("b")
+		js := append(c.submit(a, vm, "hold", 1, 3), c.submit(b, vm, "hold", 4, 6)...)
+		c.runs(1)
+		a.kill()
+		b.kill()
+		a.bury()
+		b.bury()
+		d := c.node("d") // the rest of the old processes counts for nothing
+		c.until("the first runs again", func() bool { return len(c.order()) == 2 }, func() any { return c.order() })
+		c.letGo(1, 2, 3, 4, 5, 6)
+		c.done(d, js...)
+		c.same("order", c.order(), []int{1, 1, 2, 3, 4, 5, 6})
+	})
+
+	onEach(t, "queue-44 listing", func(c *cluster) {
+		items, err := c.q.List(c.t.Context(), syncqueue.Key{Kind: "never", ID: "used"})
+		c.same("unknown key", len(items), 0)
+		a := c.node("a")
+		js := c.submit(a, vm, "hold", 1, 1)
+		c.runs(1)
+		var rs []job.Request
+		for i := range 3000 {
+			rs = append(rs, job.Request{Kind: "task", Args: task{2 + i, "hold"}, Sync: vm})
+		}
+		more, err2 := a.SubmitMany(c.t.Context(), rs)
+		js = append(js, more...)
+		items, err3 := c.q.List(c.t.Context(), vm)
+		if err := errors.Join(err, err2, err3); err != nil {
+			c.t.Fatal(err)
+		}
+		first, _ := a.Get(c.t.Context(), js[0].ID)
+		h := items[0]
+		if h.Content != first.ID || h.Holder != "a" || h.Epoch != first.Epoch || h.Since.IsZero() || h.Seq != first.Seq {
+			c.t.Fatalf("holder %+v", h)
+		}
+		got := make([]string, len(items))
+		for i, it := range items {
+			if got[i] = it.Content; i > 0 && (it.Holder != "" || !it.Since.IsZero() || it.Enqueued.IsZero()) {
+				c.t.Fatalf("waiter %+v", it)
+			}
+		}
+		want := make([]string, len(js))
+		for i, j := range js {
+			want[i] = j.ID
+		}
+		c.same("the whole line", slices.Equal(got, want), true)
+		var paged []string
+		f := syncqueue.Filter{Key: vm}
+		for {
+			page, err := c.q.Page(c.t.Context(), f)
+			if err != nil {
+				c.t.Fatal(err)
+			}
+			if len(page) == 0 {
+				break
+			}
+			if len(page) > 1000 {
+				c.t.Fatalf("page of %d", len(page))
+			}
+			for _, it := range page {
+				paged = append(paged, it.Content)
+			}
+			f.After = page[len(page)-1].Cursor(false)
+		}
+		c.same("pages without gap", slices.Equal(paged, want), true)
+		keys, err := c.q.Keys(c.t.Context(), syncqueue.Filter{})
+		if err != nil || len(keys) != 1 || keys[0].Key != vm || keys[0].Level != 1 || keys[0].Running != 1 || keys[0].Pending != 3000 || keys[0].Oldest <= 0 {
+			c.t.Fatalf("keys %+v, %v", keys, err)
+		}
+		late, err := c.q.Blocked(c.t.Context(), time.Microsecond)
+		if err != nil || len(late) != 1000 || late[0].Content != js[0].ID || late[1].Content != js[1].ID {
+			c.t.Fatalf("blocked: %d, %v", len(late), err)
+		}
+		none, err := c.q.Blocked(c.t.Context(), time.Hour)
+		c.same("not so long", fmt.Sprint(len(none), err), "0 <nil>")
+		_, err = c.q.Blocked(c.t.Context(), 0)
+		c.same("bad age", errors.Is(err, syncqueue.ErrInvalid), true)
+	})
+}
+
+// bare is the store without managers: rows go in and out by hand.
+type bare struct {
+	*cluster
+	token lease.Token
+}
+
+func (c *cluster) bare() *bare {
+	b := &bare{cluster: c}
+	b.in(func(ctx context.Context, tx store.Tx) (err error) {
+		b.token, err = c.db.Leases().Open(ctx, tx, lease.Info{Name: "bare", State: lease.Active}, "p", time.Hour)
+		return err
+	})
+	return b
+}
+
+func (b *bare) in(f func(ctx context.Context, tx store.Tx) error) {
+	b.t.Helper()
+	if err := b.db.InTx(context.WithoutCancel(b.t.Context()), f); err != nil {
+		b.t.Error(err)
+	}
+}
+
+func row(n int, k syncqueue.Key) job.Row {
+	id := fmt.Sprintf("00000000-0000-7000-8000-%012d", n)
+	return job.Row{Job: job.Job{ID: id, Root: id, Kind: "k", Queue: "q", Sync: k}}
+}
+
+func (b *bare) insert(rows ...job.Row) {
+	b.t.Helper()
+	b.in(func(ctx context.Context, tx store.Tx) error {
+		_, err := b.db.Jobs().Insert(ctx, tx, rows)
+		return err
+	})
+}
+
+func (b *bare) claim(most int) []job.Row { b.t.Helper(); return b.claimed(most).Rows }
+
+func (b *bare) claimed(most int) (got job.Claimed) {
+	b.t.Helper()
+	b.in(func(ctx context.Context, tx store.Tx) (err error) {
+		got, err = b.db.Jobs().Claim(ctx, tx, b.start(most))
+		return err
+	})
+	return got
+}
+
+func (b *bare) start(most int) job.Claim {
+	return job.Claim{Session: b.token, Kinds: []string{"k"}, Free: map[string]int{"q": most}, Max: most}
+}
+
+func (b *bare) finish(rows []job.Row, start int) (out job.Finished) {
+	b.t.Helper()
+	f := job.Finish{Start: b.start(start)}
+	for _, r := range rows {
+		f.Moves = append(f.Moves, job.Move{ID: r.ID, From: job.Running, To: job.Succeeded, Epoch: r.Epoch})
+	}
+	b.in(func(ctx context.Context, tx store.Tx) (err error) {
+		out, err = b.db.Jobs().(job.Finisher).Finish(ctx, tx, f)
+		return err
+	})
+	for i, ok := range out.Done {
+		if !ok {
+			b.t.Errorf("finish of %s was refused", rows[i].ID)
+		}
+	}
+	return out
+}
+
+func TestQueueStore(t *testing.T) {
+	onEach(t, "queue-35 saturated keys hide nothing", func(c *cluster) {
+		const keys, behind = 5000, 20
+		b := c.bare()
+		cost := func(n int, k syncqueue.Key) time.Duration { // the best of many rounds that find and end one job
+			best := time.Hour
+			for i := range 60 {
+				b.insert(row(n+i, k))
+				began := time.Now()
+				rows := b.claim(100)
+				best = min(best, time.Since(began))
+				if len(rows) != 1 || rows[0].Sync != k {
+					c.t.Fatalf("one job is ready, %d were claimed", len(rows))
+				}
+				b.finish(rows, 0)
+			}
+			return best
+		}
+		empty := cost(0, vm)
+		n := 1000
+		for from := 0; from < keys; from += 500 { // each key's holder, which runs
+			rows := make([]job.Row, 500)
+			for i := range rows {
+				rows[i] = row(n, syncqueue.Key{Kind: "full", ID: strconv.Itoa(from + i)})
+				n++
+			}
+			b.insert(rows...)
+			c.same("holders", len(b.claim(1000)), 500)
+		}
+		for range behind {
+			for from := 0; from < keys; from += 5000 {
+				rows := make([]job.Row, 5000)
+				for i := range rows {
+					rows[i] = row(n, syncqueue.Key{Kind: "full", ID: strconv.Itoa(from + i)})
+					n++
+				}
+				b.insert(rows...)
+			}
+			for more := true; more; { // rounds that meet the arrivals
+				got := b.claimed(1000)
+				if more = got.More; len(got.Rows) > 0 {
+					c.t.Fatal("a waiter was claimed")
+				}
+			}
+		}
+		full := cost(500, syncqueue.Key{Kind: "vm", ID: "ready"})
+		c.t.Logf("round with an empty store %v, beside %d lines %v", empty, keys, full)
+		if full > empty*3/2+200*time.Microsecond { // the constant is the clock's and the scheduler's
+			c.t.Errorf("a round costs %v beside full lines, %v without", full, empty)
+		}
+	})
+
+	onEach(t, "queue-50 grants race", func(c *cluster) {
+		b := c.bare()
+		const keys, perKey = 10, 30
+		var mu sync.Mutex
+		runs, ended := map[string]int{}, 0
+		note := func(rows []job.Row) {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, r := range rows {
+				runs[r.ID]++
+			}
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { // submissions go on, so that arrivals commit beside hand-ons
+			for i := range perKey {
+				for k := range keys {
+					b.insert(row(i*keys+k, syncqueue.Key{Kind: "vm", ID: strconv.Itoa(k)}))
+				}
+			}
+		})
+		for range 3 { // nodes
+			wg.Go(func() {
+				for until := time.Now().Add(patience); ; {
+					rows := b.claim(5)
+					for len(rows) > 0 {
+						note(rows)
+						out := b.finish(rows, 3)
+						mu.Lock()
+						ended += len(rows)
+						mu.Unlock()
+						rows = out.Started
+					}
+					mu.Lock()
+					all := ended == keys*perKey
+					mu.Unlock()
+					if all {
+						return
+					}
+					if time.Now().After(until) {
+						c.t.Errorf("%d of %d ended: a waiter was forgotten", ended, keys*perKey)
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for id, n := range runs {
+			if n != 1 {
+				c.t.Fatalf("%s was granted %d times", id, n)
+			}
+		}
+	})
+
+	onEach(t, "queue-51 an open host transaction", func(c *cluster) {
+		if c.store != "postgres" {
+			c.t.Skip("one transaction at a time")
+		}
+		a := c.node("a")
+		js := c.submit(a, vm, "", 1, 1)
+		err := c.db.InTx(c.t.Context(), func(ctx context.Context, tx store.Tx) error {
+			mine, err := a.SubmitTx(ctx, tx, job.Request{Kind: "task", Args: task{N: 2}, Sync: vm})
+			if err != nil {
+				return err
+			}
+			open := time.Now()
+			for n := 3; time.Since(open) < 5*time.Second; n++ {
+				began := time.Now()
+				more := c.submit(a, vm, "", n, n)
+				c.done(a, more...)
+				if d := time.Since(began); d > 2*time.Second {
+					c.t.Errorf("submit, hand-off and finish took %v beside an open transaction", d)
+				}
+				js = append(js, more...)
+			}
+			js = append(js, mine)
+			return nil
+		})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.done(a, js...)
+	})
+
+	onEach(t, "queue-57 batches in different orders", func(c *cluster) {
+		rounds := 50
+		if c.store == "postgres" {
+			rounds = 10_000
+		}
+		if testing.Short() {
+			rounds /= 10
+		}
+		const keys, workers = 100, 4
+		b := c.bare()
+		var wg sync.WaitGroup
+		for w := range workers { // each ends what it holds in an order of its own
+			wg.Go(func() {
+				for i := range rounds / workers {
+					rows := make([]job.Row, keys)
+					for k := range rows {
+						rows[k] = row((w*rounds+i)*keys+k, syncqueue.Key{Kind: "vm", ID: strconv.Itoa((k*(2*w+1) + i) % keys)})
+					}
+					b.insert(rows...)
+					got := b.claim(keys)
+					slices.SortFunc(got, func(x, y job.Row) int {
+						if w%2 == 0 {
+							return x.Sync.Compare(y.Sync)
+						}
+						return y.Sync.Compare(x.Sync)
+					})
+					for len(got) > 0 {
+						got = b.finish(got, keys).Started
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for {
+			rows := b.claim(1000)
+			if len(rows) == 0 {
+				break
+			}
+			b.finish(rows, 0)
+		}
+		b.in(func(ctx context.Context, tx store.Tx) error {
+			left, err := c.db.Jobs().List(ctx, tx, job.Find{Query: &job.Query{}})
+			c.same("left", len(left.Rows), 0)
+			return err
+		})
+	})
+}

@@ -1,0 +1,463 @@
+package syncqueue_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+func TestQueueTurns(t *testing.T) {
+	for _, limit := range []int{1, 3} {
+		onEach(t, fmt.Sprintf("queue-31 never more than %d", limit), func(c *cluster) {
+			ns := []*node{c.node("a", workers(8)), c.node("b", workers(8)), c.node("c", workers(8))}
+			if err := c.q.SetLimit(t.Context(), "vm", limit); err != nil {
+				t.Fatal(err)
+			}
+			var rs []job.Request
+			for i := range 1000 {
+				rs = append(rs, job.Request{Kind: "task", Args: task{i, ""}, Sync: syncqueue.Key{Kind: "vm", ID: fmt.Sprint(i % 20)}})
+			}
+			var js []*job.Job
+			for i := range 4 {
+				part, err := ns[i%3].SubmitMany(c.t.Context(), rs[250*i:250*(i+1)])
+				if err != nil {
+					c.t.Fatal(err)
+				}
+				js = append(js, part...)
+			}
+			c.done(ns[0], js...)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.same("starts", len(c.starts), 1000)
+			for k, n := range c.peak {
+				if n > limit {
+					c.t.Fatalf("%d of %v ran at once", n, k)
+				}
+			}
+		})
+	}
+
+	onEach(t, "queue-32 handed on in the finishing commit", func(c *cluster) {
+		slow := func(cfg *job.Config) { cfg.Poll = time.Minute } // nothing comes by a tick
+		a := c.node("a", slow)
+		b := c.node("b", slow, func(cfg *job.Config) { cfg.Queues = map[string]int{"other": 5} })
+		first := c.submit(a, vm, "hold", 1, 1)[0]
+		c.runs(1)
+		second, err := b.Submit(c.t.Context(), job.Request{Kind: "task", Args: task{2, "hold"}, Sync: vm, Queue: "other"})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		third := c.submit(a, vm, "hold", 3, 3)[0]
+		c.same("third", third.State, job.Waiting)
+		for i, j := range []*job.Job{first, second} {
+			c.letGo(i + 1)
+			c.done(a, j)
+			next := []*job.Job{second, third}[i]
+			got, err := a.Get(c.t.Context(), next.ID)
+			if err != nil || got.State == job.Waiting {
+				c.t.Fatalf("the holder is final and the next is %s (%v)", got.State, err)
+			}
+			c.runs(i + 2)
+		}
+		c.letGo(3)
+		c.done(b, third)
+	})
+
+	onEach(t, "queue-33 start order is submit order", submitOrder)
+
+	onEach(t, "queue-34 a submission that fails leaves nothing", func(c *cluster) {
+		a := c.node("a", workers(0))
+		undo := errors.New("undo")
+		err := c.db.InTx(c.t.Context(), func(ctx context.Context, tx store.Tx) error {
+			_, err := a.SubmitTx(ctx, tx, job.Request{Kind: "task", Args: task{1, ""}, Sync: vm})
+			return errors.Join(err, undo)
+		})
+		if !errors.Is(err, undo) {
+			c.t.Fatal(err)
+		}
+		c.same("line", c.line(vm, nil), []string{})
+		keys, err := c.q.Keys(c.t.Context(), syncqueue.Filter{})
+		c.same("keys", len(keys), 0)
+		boom := errors.New("disk full")
+		bad := c.node("bad", workers(0), func(cfg *job.Config) { cfg.Store = failing{cfg.Store, boom} })
+		if _, err := bad.Submit(c.t.Context(), job.Request{Kind: "task", Args: task{1, ""}, Sync: vm}); !errors.Is(err, boom) {
+			c.t.Fatalf("got %v, want the store's error", err)
+		}
+		c.same("line", c.line(vm, nil), []string{})
+	})
+
+	onEach(t, "queue-40 what comes back comes first", comesBack)
+	onEach(t, "queue-41 cancel", cancels)
+
+	onEach(t, "queue-43 release of a turn", func(c *cluster) {
+		a := c.node("a")
+		js := c.submit(a, vm, "release", 1, 1)
+		js = append(js, c.submit(a, vm, "hold", 2, 4)...)
+		c.runs(1, 2) // the next runs beside it
+		c.lineIs(vm, js, "[2]", "3", "4")
+		c.letGo(1) // it fails and waits, at its old place
+		c.lineIs(vm, js, "[2]", "1", "3", "4")
+		c.letGo(2)
+		c.done(a, js[1], js[0])
+		c.runs(3)
+		c.letGo(3, 4)
+		c.done(a, js...)
+		c.same("starts", c.order(), []int{1, 2, 1, 3, 4})
+	})
+
+	t.Run("queue-60 bad keys", func(t *testing.T) {
+		for _, s := range stores {
+			c := &cluster{t: t, db: s.open(t), changed: make(chan struct{}, 1), gates: map[int]chan struct{}{}}
+			c.q = c.queue(nil)
+			a := c.node("a", workers(0))
+			long := strings.Repeat("x", 129)
+			for _, k := range []syncqueue.Key{{ID: "1"}, {Kind: "vm"}, {Kind: long, ID: "1"}, {Kind: "vm", ID: long}, {Kind: "v\nm", ID: "1"}, {Kind: "vm", ID: "\x00"}} {
+				if _, err := a.Submit(t.Context(), job.Request{Kind: "task", Args: task{}, Sync: k}); !errors.Is(err, job.ErrInvalid) {
+					t.Errorf("%s: key %q: %v", s.name, k, err)
+				}
+			}
+			if _, err := a.Submit(t.Context(), job.Request{Kind: "task", Args: task{}, Sync: syncqueue.Key{Kind: "vm", ID: strings.Repeat("é", 64)}}); err != nil {
+				t.Errorf("%s: a good key: %v", s.name, err)
+			}
+			for _, err := range []error{
+				a.c.q.SetLimit(t.Context(), "", 1), c.q.SetLimit(t.Context(), long, 1), c.q.SetLimit(t.Context(), "vm", -1),
+				c.q.SetLimit(t.Context(), "vm", 1_000_001), c.q.SetKeyLimit(t.Context(), syncqueue.Key{Kind: "vm"}, 1),
+				c.q.SetKeyLimit(t.Context(), syncqueue.Key{ID: "1"}, 1), c.q.SetKeyLimit(t.Context(), vm, -1),
+			} {
+				if !errors.Is(err, syncqueue.ErrInvalid) {
+					t.Errorf("%s: %v, want ErrInvalid", s.name, err)
+				}
+			}
+			rows, err := c.q.Policies(t.Context())
+			if len(rows) != 0 || err != nil {
+				t.Errorf("%s: refused policies were stored: %v %v", s.name, rows, err)
+			}
+		}
+	})
+}
+
+// failing is a store whose Insert fails.
+type failing struct {
+	job.Store
+	err error
+}
+
+func (f failing) Turns() syncqueue.Store { return f.Store.(job.Turner).Turns() }
+
+func (f failing) Insert(context.Context, store.Tx, []job.Row) ([]job.Row, error) { return nil, f.err }
+
+// submitOrder: three submitters, three nodes of which one stops in between, jobs that fail once. Per submitter and key the
+// first starts are in order, and once a job has started no other of its key does until it is final.
+func submitOrder(c *cluster) {
+	ns := []*node{c.node("a", workers(10)), c.node("b", workers(10)), c.node("c", workers(10))}
+	const perKey = 15
+	var wg sync.WaitGroup
+	all := make([][]*job.Job, 3)
+	for s := range 3 {
+		wg.Go(func() {
+			for i := range perKey {
+				for k := range 4 {
+					mode := []string{"", "retry", "again"}[(i+s)%3]
+					j, err := ns[s].Submit(c.t.Context(), job.Request{Kind: "task", Args: task{1000*s + 10*i + k, mode}, Sync: syncqueue.Key{Kind: "vm", ID: fmt.Sprint(k)}})
+					if err != nil {
+						if s != 2 || !errors.Is(err, job.ErrDraining) { // it was told to stop
+							c.t.Error(err)
+						}
+						return
+					}
+					all[s] = append(all[s], j)
+				}
+				if s == 1 && i == perKey/2 {
+					if err := ns[2].stop(); err != nil {
+						c.t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for _, js := range all {
+		c.done(ns[0], js...)
+	}
+	last, started := map[string]int{}, map[int]bool{}
+	current := map[int]int{} // by key, the job that has started last
+	for _, n := range c.order() {
+		s, k := n/1000, n%10
+		if !started[n] {
+			started[n] = true
+			if line := fmt.Sprint(s, k); n < last[line] {
+				c.t.Fatalf("%d started behind %d", n, last[line])
+			} else {
+				last[line] = n
+			}
+		} else if current[k] != n {
+			c.t.Fatalf("%d runs again, but %d started in between", n, current[k])
+		}
+		current[k] = n
+	}
+	for k, n := range c.peak {
+		if n > 1 {
+			c.t.Fatalf("%d of %v ran at once", n, k)
+		}
+	}
+}
+
+// comesBack: a job returned by a stop, a retry or Again keeps its turn; one that falls due joins at the end.
+func comesBack(c *cluster) {
+	a, b := c.node("a"), c.node("b", workers(0))
+	for i, mode := range []string{"retry", "again"} {
+		k := syncqueue.Key{Kind: "vm", ID: mode}
+		js := append(c.submit(b, k, mode, 10*i+1, 10*i+1), c.submit(b, k, "", 10*i+2, 10*i+3)...)
+		c.done(b, js...)
+		c.same(mode, slices.DeleteFunc(c.order(), func(n int) bool { return n/10 != i }), []int{10*i + 1, 10*i + 1, 10*i + 2, 10*i + 3})
+	}
+	late, err := b.Submit(c.t.Context(), job.Request{Kind: "task", Args: task{51, ""}, Sync: vm, RunAt: time.Now().Add(300 * time.Millisecond)})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	js := append([]*job.Job{late}, c.submit(b, vm, "hold", 52, 54)...)
+	c.runs(52)
+	c.lineIs(vm, js, "[2]", "3", "4", "1")
+	if err := a.stop(); err != nil { // 52 is returned
+		c.t.Fatal(err)
+	}
+	c.lineIs(vm, js, "[2]", "3", "4", "1")
+	c.node("d")
+	c.letGo(52, 53, 54)
+	c.done(b, js...)
+	c.same("order", slices.DeleteFunc(c.order(), func(n int) bool { return n < 50 }), []int{52, 52, 53, 54, 51})
+}
+
+func cancels(c *cluster) {
+	a := c.node("a")
+	js := c.submit(a, vm, "hold", 1, 5)
+	c.runs(1)
+	cancel := func(j *job.Job) {
+		c.t.Helper()
+		if ok, err := a.Cancel(c.t.Context(), j.ID, "test"); !ok || err != nil {
+			c.t.Fatal(ok, err)
+		}
+	}
+	cancel(js[1])
+	c.lineIs(vm, js, "[1]", "3", "4", "5")
+	if _, err := a.Cancel(c.t.Context(), "00000000-0000-7000-8000-000000000000"); !errors.Is(err, job.ErrNotFound) {
+		c.t.Fatal(err)
+	}
+	if _, err := a.Cancel(c.t.Context(), js[1].ID); !errors.Is(err, job.ErrFinished) {
+		c.t.Fatal(err)
+	}
+	c.lineIs(vm, js, "[1]", "3", "4", "5")
+	if err := a.stop(); err != nil { // 1 is ready again and holds its turn
+		c.t.Fatal(err)
+	}
+	b := c.node("b", workers(0))
+	c.state(b, js[0], job.Ready)
+	for i, left := range [][]string{{"[3]", "4", "5"}, {"[4]", "5"}} { // 1 is a ready holder, then 3 is
+		if ok, err := b.Cancel(c.t.Context(), js[2*i].ID); !ok || err != nil {
+			c.t.Fatal(ok, err)
+		}
+		c.lineIs(vm, js, left...)
+	}
+	d := c.node("d")
+	c.runs(4)
+	park(c, js[3])
+	c.lineIs(vm, js, "[4]", "5")
+	if ok, err := d.Cancel(c.t.Context(), js[3].ID); !ok || err != nil { // a parked holder
+		c.t.Fatal(ok, err)
+	}
+	c.letGo(4, 5)
+	c.done(d, js[4])
+}
+
+// park moves a running job as its handler's Park would.
+func park(c *cluster, j *job.Job) {
+	c.t.Helper()
+	err := c.db.InTx(c.t.Context(), func(ctx context.Context, tx store.Tx) error {
+		found, err := c.db.Jobs().List(ctx, tx, job.Find{IDs: []string{j.ID}})
+		if err != nil {
+			return err
+		}
+		done, err := c.db.Jobs().Move(ctx, tx, []job.Move{{ID: j.ID, From: job.Running, To: job.Parked, Epoch: found.Rows[0].Epoch}})
+		if err == nil && !done[0] {
+			err = errors.New("not parked")
+		}
+		return err
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func TestQueuePolicies(t *testing.T) {
+	onEach(t, "queue-36 the store's limit wins", func(c *cluster) {
+		c.node("a")
+		if err := c.q.SetLimit(c.t.Context(), "vm", 1); err != nil {
+			c.t.Fatal(err)
+		}
+		var out bytes.Buffer
+		q, err := syncqueue.New(syncqueue.Config{
+			Env: drover.Env{Logger: slog.New(slog.NewTextHandler(&out, nil))}, Tx: c.db, Store: c.db.Queues(),
+			Policies: map[string]syncqueue.Policy{"vm": {Limit: 5}, "host": {Limit: 3}},
+		})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		b := c.node("b", turns(q))
+		js := c.submit(b, vm, "hold", 1, 3)
+		c.runs(1)
+		c.lineIs(vm, js, "[1]", "2", "3")
+		rows, err := q.Policies(c.t.Context())
+		c.same("policies", rows, []syncqueue.PolicyRow{{Kind: "host", Policy: syncqueue.Policy{Limit: 3}}, {Kind: "vm", Policy: syncqueue.Policy{Limit: 1}}})
+		if err := errors.Join(err, b.stop()); err != nil {
+			c.t.Fatal(err)
+		}
+		if n := strings.Count(out.String(), "limit differs"); n != 1 || !strings.Contains(out.String(), "kind=vm") {
+			c.t.Fatalf("%d warnings: %s", n, out.String())
+		}
+		c.letGo(1, 2, 3)
+	})
+
+	onEach(t, "queue-37 a declared limit holds", func(c *cluster) {
+		q := c.queue(map[string]syncqueue.Policy{"snapshot-host": {Limit: 2}})
+		k := syncqueue.Key{Kind: "snapshot-host", ID: "h1"}
+		a, b := c.node("a", turns(q)), c.node("b", turns(q))
+		js := append(c.submit(a, k, "hold", 1, 2), c.submit(b, k, "hold", 3, 4)...)
+		c.lineIs(k, js, "[1]", "[2]", "3", "4")
+		c.letGo(2)
+		c.done(a, js[1])
+		c.lineIs(k, js, "[1]", "[3]", "4")
+		c.letGo(1, 3, 4)
+		c.done(b, js...)
+		if c.peak[k] > 2 {
+			c.t.Fatalf("%d at once", c.peak[k])
+		}
+	})
+
+	onEach(t, "queue-38 SetLimit", func(c *cluster) {
+		a := c.node("a")
+		set := func(n int) {
+			c.t.Helper()
+			if err := c.q.SetLimit(c.t.Context(), "vm", n); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		js := c.submit(a, vm, "hold", 1, 6)
+		c.runs(1)
+		set(3)
+		c.same("granted in the call", c.line(vm, js), []string{"[1]", "[2]", "[3]", "4", "5", "6"})
+		c.until("three run", func() bool { return len(c.order()) == 3 }, func() any { return c.order() })
+		set(1)
+		c.letGo(1, 2)
+		c.done(a, js[0], js[1])
+		c.same("still one too many, then just one", c.line(vm, js), []string{"[3]", "4", "5", "6"})
+		c.letGo(3)
+		c.done(a, js[2])
+		c.same("one would fit", c.line(vm, js), []string{"[4]", "5", "6"})
+		set(0)
+		c.same("all ready", c.line(vm, js), []string{"[4]", "[5]", "[6]"})
+		c.until("all run", func() bool { return len(c.order()) == 6 }, func() any { return c.order() })
+		js = append(js, c.submit(a, vm, "hold", 7, 8)...)
+		c.until("5 run", func() bool { return len(c.order()) == 8 }, func() any { return c.order() })
+		set(1) // 4…8 run
+		js = append(js, c.submit(a, vm, "hold", 9, 10)...)
+		for n := 4; n <= 8; n++ {
+			c.same("nothing starts beside them", len(c.order()), 8)
+			c.same("waiting", c.line(vm, js)[9-n:], []string{"9", "10"})
+			c.letGo(n)
+			c.done(a, js[n-1])
+		}
+		c.runs(9)
+		c.letGo(9, 10)
+		c.done(a, js...)
+		if err := c.q.SetLimit(c.t.Context(), "vm", -1); !errors.Is(err, syncqueue.ErrInvalid) {
+			c.t.Fatal(err)
+		}
+		if err := c.q.SetKeyLimit(c.t.Context(), vm, 2); err != nil {
+			c.t.Fatal(err)
+		}
+		js = c.submit(a, vm, "hold", 11, 13)
+		other := syncqueue.Key{Kind: "vm", ID: "other"}
+		js2 := c.submit(a, other, "hold", 14, 15)
+		c.lineIs(vm, js, "[1]", "[2]", "3")
+		c.lineIs(other, js2, "[1]", "2")
+		c.letGo(11, 12, 13, 14, 15)
+		c.done(a, append(js, js2...)...)
+	})
+
+	onEach(t, "queue-39 SetLimit races with submissions", func(c *cluster) {
+		ns := []*node{c.node("a"), c.node("b")}
+		if err := c.q.SetLimit(c.t.Context(), "vm", 0); err != nil {
+			c.t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var js []*job.Job
+		for g := range 4 {
+			wg.Go(func() {
+				for i := range 25 {
+					j, err := ns[g%2].Submit(c.t.Context(), job.Request{Kind: "task", Args: task{100*g + i, "hold"}, Sync: vm})
+					if err != nil {
+						c.t.Error(err)
+						return
+					}
+					mu.Lock()
+					js = append(js, j)
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Go(func() {
+			c.until("some are in", func() bool { mu.Lock(); defer mu.Unlock(); return len(js) > 20 }, func() any { return len(js) })
+			if err := c.q.SetLimit(context.WithoutCancel(c.t.Context()), "vm", 1); err != nil {
+				c.t.Error(err)
+			}
+		})
+		wg.Wait()
+		items, err := c.q.List(c.t.Context(), vm)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		counted := map[string]bool{}
+		for _, it := range items {
+			if !it.Since.IsZero() {
+				counted[it.Content] = true
+			}
+		}
+		c.until("the counted ones run", func() bool { return len(c.order()) >= len(counted) }, func() any { return len(counted) })
+		for len(c.order()) < len(js) { // end those that run, one after the other
+			before := len(c.order())
+			c.mu.Lock()
+			first := c.running[0].N
+			more := len(c.running)
+			c.mu.Unlock()
+			if before > max(1, len(counted)) && more > 1 {
+				c.t.Fatalf("%d run at once, started beside %d that were counted", more, len(counted))
+			}
+			c.letGo(first)
+			c.until("it has ended", func() bool {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return len(c.running) > 0 && !slices.ContainsFunc(c.running, func(a task) bool { return a.N == first })
+			}, func() any { return first })
+		}
+		c.mu.Lock()
+		rest := slices.Clone(c.running)
+		c.mu.Unlock()
+		for _, a := range rest {
+			c.letGo(a.N)
+		}
+		c.done(ns[0], js...)
+	})
+}
