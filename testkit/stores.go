@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store"
@@ -14,5 +15,6 @@ type Stores interface {
 	Queues() syncqueue.Store
 	Leases() lease.Store
 	Ledger() lease.LedgerStore
+	Tracker() tracker.Store
 	Notifier() store.Notifier
 }

@@ -46,11 +46,7 @@ func trackers(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t)
-			offers, ok := s.(interface{ Tracker() tracker.Store })
-			if !ok {
-				t.Skip("this store keeps no claims")
-			}
-			c.check(newTrk(t, s, offers.Tracker()))
+			c.check(newTrk(t, s, s.Tracker()))
 		})
 	}
 }
