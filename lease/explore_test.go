@@ -42,6 +42,7 @@ type reign struct {
 }
 
 func newElection(w *testkit.World, ttl time.Duration) *election {
+	w.LeaseInvariants()
 	return &election{w: w, ttl: ttl, make: lease.New, overlap: w.T.Errorf, refused: w.T.Errorf, release: map[string]chan struct{}{}}
 }
 
