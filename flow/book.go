@@ -139,11 +139,7 @@ func (b *book) restore() error {
 // work is the ctx of steps: it ends with the run's, except that a stopping node lets the step under way end.
 func (b *book) work(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, release := b.job.Unwind(ctx)
-	ctx, cancel := context.WithCancelCause(ctx)
-	dctx, undeadline := ctx, context.CancelFunc(func() {})
-	if d, ok := b.base.Deadline(); ok {
-		dctx, undeadline = context.WithDeadlineCause(ctx, d, job.ErrDeadline)
-	}
+	ctx, cancel := context.WithCancelCause(ctx) // the job's deadline ends base: it is by Env.Clock, which contexts do not know
 	pass := func() {
 		if cause := context.Cause(b.base); !errors.Is(cause, job.ErrStopping) {
 			cancel(cause)
@@ -153,9 +149,8 @@ func (b *book) work(ctx context.Context) (context.Context, context.CancelFunc) {
 	if b.base.Err() != nil {
 		pass()
 	}
-	return dctx, func() {
+	return ctx, func() {
 		stop()
-		undeadline()
 		cancel(context.Canceled)
 		release()
 	}

@@ -226,6 +226,9 @@ func (c *Cloud) simulate(h HostInfo) (hypervisor.Driver, error) {
 		return nil, err
 	}
 	for _, f := range c.cfg.SimFaults {
+		if f.Fault.Class != nil && f.Fault.Op != "ping" {
+			f.Fault.Delay = max(0, c.cfg.SimTimes.Start) // to fail takes as long as to succeed
+		}
 		host.Inject(f.Fault)
 	}
 	return host.Open(c.env), nil

@@ -206,8 +206,11 @@ func (c *Cloud) show(v *vmRow, nics []nicRow, userData bool) VM {
 		Hypervisor: kvm, InstanceName: v.instance(), DisplayVM: true, Group: v.Group,
 		NIC: []NIC{}, SecurityGroup: []string{}, AffinityGroup: []string{}, Tags: []string{}, Details: map[string]string{},
 	}
-	if v.Host != "" {
+	switch {
+	case v.Host != "":
 		out.HostID, out.HostName = v.Host, s.host(v.Host).Name
+	case v.State == Destroyed || v.State == Expunging: // as CloudStack does: where it was
+		out.HostName = s.host(v.LastHost).Name
 	}
 	if v.Details != "" {
 		_ = json.Unmarshal([]byte(v.Details), &out.Details) // written by deploy
