@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -67,7 +68,7 @@ func (r *run[S]) durable(ctx context.Context, j steps.Run) error {
 		return drover.Permanent(fmt.Errorf("flow: %s runs twice in one run of its job: name a Clone differently", path))
 	}
 	b := &book{job: j, base: j.Base(), env: j.Env(), state: r.s}
-	r.book, r.env, r.path = b, &b.env, path+"/"
+	r.book, r.env, r.path, r.meters = b, &b.env, path+"/", newMeters(&b.env, r.f.name)
 	if err := b.open(ctx, r.path); err != nil {
 		return err
 	}
@@ -75,13 +76,7 @@ func (r *run[S]) durable(ctx context.Context, j steps.Run) error {
 	work, cancel := b.work(ctx)
 	defer cancel()
 	res := r.exec(work)
-	switch {
-	case res.leave != nil:
-		return res.leave
-	case res.err != nil:
-		return res.err
-	}
-	return nil
+	return cmp.Or(res.leave, res.fault())
 }
 
 // open reads what earlier runs stored and puts the state back.

@@ -34,6 +34,7 @@ type Flow[S any] struct {
 
 	mu     sync.Mutex
 	sealed bool
+	meters *meters
 }
 
 // Step is what [Flow.Before] and [Flow.After] add.
@@ -179,5 +180,6 @@ func (f *Flow[S]) seal() {
 	if !f.sealed {
 		f.sealed = true
 		f.env = f.env.Defaults()
+		f.meters = newMeters(&f.env, f.name)
 	}
 }

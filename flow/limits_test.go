@@ -88,3 +88,14 @@ func BenchmarkRun(b *testing.B) {
 		}
 	}
 }
+
+func TestCost(t *testing.T) {
+	f := flow.New[trail]("cost")
+	for i := range 10 {
+		f.Then(fmt.Sprint("s", i), func(context.Context, *trail) error { return nil }, nil)
+	}
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() { _ = f.Run(ctx, &trail{}) }); n > 15 {
+		t.Errorf("%v allocations for 10 steps, want 15 at most", n)
+	}
+}

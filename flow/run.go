@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"runtime/debug"
@@ -51,6 +52,7 @@ type run[S any] struct {
 	f      *Flow[S]
 	s      *S
 	env    *drover.Env
+	meters *meters
 	marks  []mark
 	at     func() *S // of a flow within another: where s is
 	kept   []error
@@ -85,7 +87,7 @@ type result struct {
 // handler must return that as it is.
 func (f *Flow[S]) Run(ctx context.Context, s *S) error {
 	f.seal()
-	r := &run[S]{f: f, s: s, env: &f.env, marks: make([]mark, len(f.steps))}
+	r := &run[S]{f: f, s: s, env: &f.env, meters: f.meters, marks: make([]mark, len(f.steps))}
 	if len(f.steps) == 0 {
 		r.finally(ctx, ErrEmpty)
 		return ErrEmpty
@@ -93,14 +95,22 @@ func (f *Flow[S]) Run(ctx context.Context, s *S) error {
 	if job := steps.From(ctx); job != nil {
 		return r.durable(ctx, job)
 	}
-	if res := r.exec(ctx); res.err != nil {
-		return res.err
+	return r.exec(ctx).fault()
+}
+
+// fault is err as an error.
+func (res result) fault() error {
+	if res.err == nil {
+		return nil
 	}
-	return nil
+	return res.err
 }
 
 // exec runs forward, back if that fails, and ends.
 func (r *run[S]) exec(ctx context.Context) (res result) {
+	began := r.env.Clock.Now()
+	ctx, end := r.meters.span(ctx, "flow", r.f.name)
+	defer func() { end(cmp.Or(res.leave, res.fault())) }()
 	h := r.forward(ctx)
 	switch {
 	case h.leave:
@@ -123,11 +133,8 @@ func (r *run[S]) exec(ctx context.Context) (res result) {
 	if r.at == nil {
 		r.log(ctx, res)
 	}
-	if res.err != nil {
-		r.finally(ctx, res.err)
-	} else {
-		r.finally(ctx, nil)
-	}
+	r.ran(ctx, res, r.env.Clock.Now().Sub(began))
+	r.finally(ctx, res.fault())
 	return res
 }
 

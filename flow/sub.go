@@ -44,7 +44,11 @@ func (o subOf[S, T]) plan() []string { return o.g.Plan() }
 
 func (o subOf[S, T]) bind(up *run[S], path string) runner {
 	at := func() *T { return o.pick(up.s) }
-	return &run[T]{f: o.g, s: at(), at: at, env: up.env, marks: make([]mark, len(o.g.steps)), book: up.book, path: path}
+	m := o.g.meters
+	if up.book != nil {
+		m = newMeters(up.env, o.g.name)
+	}
+	return &run[T]{f: o.g, s: at(), at: at, env: up.env, meters: m, marks: make([]mark, len(o.g.steps)), book: up.book, path: path}
 }
 
 // attemptSub runs the flow of step i.

@@ -84,12 +84,17 @@ func (r *run[S]) attempt(ctx context.Context, i, try int) halt {
 	if s.sub != nil {
 		return r.attemptSub(sc, i)
 	}
+	began := r.now()
+	var end func(error)
+	sc.Context, end = r.meters.span(sc.Context, "step", s.name)
 	var err error
 	if s.opts.timeout == 0 {
 		err = r.call(sc, s.do)
 	} else {
 		err = r.timed(sc, s.opts.timeout, s.do)
 	}
+	r.stepped(sc, began)
+	end(err)
 	if err == nil {
 		return halt{}
 	}

@@ -111,7 +111,12 @@ func (r *run[S]) tryUndo(ctx context.Context, i int, cause error) error {
 			phase: PhaseUndo, outcome: m.state.outcome(), cause: cause,
 		}
 		r.place(sc, i, try)
+		began := r.now()
+		var end func(error)
+		sc.Context, end = r.meters.span(sc.Context, "undo", s.name)
 		err := r.timed(sc, s.opts.undoTimeout, s.undo)
+		r.stepped(sc, began)
+		end(err)
 		var stop *stopUndoError
 		var permanent *backoff.PermanentError
 		if err == nil || try >= s.opts.undoTries || ctx.Err() != nil || errors.As(err, &stop) ||
