@@ -47,8 +47,8 @@ type span struct{ trace.Span }
 // running opens the span of a run, as a child of the submitter's.
 func (t *meters) running(r *run) context.Context {
 	ctx := r.ctx
-	if sc := remoteSpan(r.row.Identity[traceKey]); sc.IsValid() {
-		ctx = trace.ContextWithRemoteSpanContext(ctx, sc)
+	if parent, ok := r.row.Identity[traceKey]; ok {
+		ctx = trace.ContextWithRemoteSpanContext(ctx, remoteSpan(parent))
 	}
 	ctx, s := t.tracer.Start(ctx, r.kind.span, trace.WithSpanKind(trace.SpanKindConsumer))
 	if !s.IsRecording() {
