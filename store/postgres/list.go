@@ -13,9 +13,9 @@ import (
 
 // Sources of rows: each binds q(id, o) in the order to answer; lock is FOR UPDATE SKIP LOCKED or nothing.
 const (
-	srcScheduled = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE mode = 3 AND run_at <= now() ORDER BY run_at, seq LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
-	srcDeadline  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE deadline <= now() ORDER BY deadline, seq LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
-	srcSessions  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @active WHERE session = ANY ($2::bigint[]) ORDER BY id LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
+	srcScheduled = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE ` + underRegime + ` AND mode = 3 AND run_at <= now() ORDER BY run_at, seq LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
+	srcDeadline  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE ` + underRegime + ` AND deadline <= now() ORDER BY deadline, seq LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
+	srcSessions  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @active WHERE ` + underRegime + ` AND session = ANY ($2::bigint[]) ORDER BY id LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
 	srcCancel    = `(SELECT id, row_number() OVER (ORDER BY seq) AS o FROM (
   SELECT a.id, a.seq FROM @extra x CROSS JOIN LATERAL (SELECT id, seq, session FROM @active WHERE @active.id = x.id OFFSET 0) a
   WHERE x.cancel_open AND a.session = ANY ($2::bigint[]) LIMIT $1) l) q JOIN @job j ON j.id = q.id`

@@ -28,12 +28,14 @@ func (j jobs) Move(ctx context.Context, x store.Tx, ms []job.Move) ([]bool, erro
 }
 
 const (
-	// Rows of lines first, then those of holders and runs: the order of claims. By drover_job_pkey and drover_pend_seq. The
-	// regime is named so that its lock comes before all others.
+	// underRegime is true; it is in statements that lock rows, so that the lock of drover_regime comes before theirs.
+	underRegime = `(SELECT count(*) FROM @regime) >= 0`
+
+	// Rows of lines first, then those of holders and runs: the order of claims. By drover_job_pkey and drover_pend_seq.
 	sqlLockPend = `
-SELECT 1 FROM @pend WHERE (SELECT count(*) FROM @regime) >= 0 AND seq = ANY (ARRAY(SELECT seq FROM @job WHERE id = ANY ($1::uuid[]))) ORDER BY seq FOR UPDATE`
-	sqlLockActive = `SELECT 1 FROM @active WHERE id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE`
-	sqlLockDone   = `SELECT 1 FROM @done WHERE seq = ANY (ARRAY(SELECT seq FROM @job WHERE id = ANY ($1::uuid[]))) ORDER BY seq FOR UPDATE`
+SELECT 1 FROM @pend WHERE ` + underRegime + ` AND seq = ANY (ARRAY(SELECT seq FROM @job WHERE id = ANY ($1::uuid[]))) ORDER BY seq FOR UPDATE`
+	sqlLockActive = `SELECT 1 FROM @active WHERE ` + underRegime + ` AND id = ANY ($1::uuid[]) ORDER BY id FOR UPDATE`
+	sqlLockDone   = `SELECT 1 FROM @done WHERE ` + underRegime + ` AND seq = ANY (ARRAY(SELECT seq FROM @job WHERE id = ANY ($1::uuid[]))) ORDER BY seq FOR UPDATE`
 )
 
 func nothing(func(...any) error) error { return nil }
