@@ -1,18 +1,127 @@
 package job_test
 
 import (
+	"context"
+	"fmt"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/drover-cloud/drover"
 	fixture "github.com/drover-cloud/drover/internal/testkit"
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/store/postgres"
 )
 
 func TestMain(m *testing.M) { os.Exit(fixture.Main(m)) }
 
+// onPostgres is a world in real time on five connections, with leases of 2 s.
 func onPostgres(t *testing.T) *world {
 	t.Helper()
-	db := fixture.PostgresStore(t, fixture.Postgres(t).Database(t), drover.Env{})
-	return &world{T: t, db: db, ttl: time.Second, poll: 100 * time.Millisecond, real: true}
+	pg := postgres.New(fixture.OpenPostgres(t, fixture.Postgres(t).Database(t), 5), postgres.Config{})
+	if err := pg.Migrate(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return &world{T: t, db: pg, ttl: 2 * time.Second, poll: time.Second, real: true}
+}
+
+func TestPostgres(t *testing.T) {
+	eachStore(t, []spec{
+		{name: "job-05 a submission's transaction stays open", stores: "p", run: openSubmission},
+		{name: "job-73 server away", stores: "p", run: serverAway},
+	})
+}
+
+func openSubmission(w *world) {
+	g := newGate()
+	n := w.node("a", func(m *job.Manager) { g.handle(m, "x") })
+	k := vm("1")
+	first := w.submit(n, job.Request{Kind: "x", Sync: k})
+	<-g.started
+	in, out := make(chan *job.Job), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		w.must(w.db.InTx(w.Context(), func(ctx context.Context, tx store.Tx) error {
+			j, err := n.SubmitTx(ctx, tx, job.Request{Kind: "x", Sync: k})
+			if err != nil {
+				return err
+			}
+			in <- j
+			<-out
+			return nil
+		}))
+	})
+	late := <-in
+	start := time.Now()
+	prev := first
+	for i := range 20 {
+		at := time.Now()
+		next := w.submit(n, job.Request{Kind: "x", Sync: k})
+		if d := time.Since(at); d > 100*time.Millisecond {
+			w.Errorf("submission %d took %v", i, d)
+		}
+		at = time.Now()
+		g.let <- nil
+		<-g.started // the next one, by hand-off
+		if d := time.Since(at); d > 100*time.Millisecond {
+			w.Errorf("hand-off %d took %v", i, d)
+		}
+		if j := w.wait(n, prev); j.State != job.Succeeded {
+			w.Fatal(j.State)
+		}
+		prev = next
+	}
+	time.Sleep(5*time.Second - time.Since(start))
+	close(out)
+	wg.Wait()
+	g.let <- nil
+	w.wait(n, prev)
+	g.let <- nil
+	if j := w.wait(n, late); j.State != job.Succeeded {
+		w.Fatal(j.State)
+	}
+}
+
+// serverAway: jobs go on when the server comes back, those that ran meanwhile run again.
+func serverAway(w *world) {
+	server := fixture.FreshPostgres(w)
+	pg := postgres.New(fixture.OpenPostgres(w, server.Database(w), 5), postgres.Config{})
+	w.must(pg.Migrate(context.Background()))
+	w.db = pg
+	ends := make(chan error, 100)
+	n := w.node("a", func(m *job.Manager) {
+		noop(m)
+		job.Handle(m, "long", func(ctx context.Context, _ struct{}) (int, error) {
+			if j, _ := job.FromContext(ctx); j.Runs > 1 {
+				return 1, nil
+			}
+			<-ctx.Done()
+			ends <- context.Cause(ctx)
+			return 0, ctx.Err()
+		})
+	})
+	long := w.submit(n, job.Request{Kind: "long"})
+	w.eventually(5*time.Second, "runs", func() bool { return w.get(n, long.ID).State == job.Running })
+	server.Kill(w)
+	if err := <-ends; err == nil {
+		w.Error("no cause")
+	}
+	server.Restart(w)
+	if j := w.wait(n, long); j.State != job.Succeeded || j.Lost != 1 {
+		w.Errorf("%s, lost %d", j.State, j.Lost)
+	}
+	start := time.Now()
+	var js []job.Request
+	for i := range 1000 {
+		js = append(js, job.Request{Kind: "noop", Sync: vm(fmt.Sprint(i))})
+	}
+	many, err := n.SubmitMany(w.Context(), js)
+	w.must(err)
+	for _, j := range many {
+		w.wait(n, j)
+	}
+	if d := time.Since(start); d > 2*time.Second {
+		w.Errorf("a thousand jobs took %v", d)
+	}
 }
