@@ -11,3 +11,31 @@ func ErrConflicting(ctx context.Context, x store.Tx) error {
 	_, err := x.(*tx).exec(ctx, `DO $$ BEGIN RAISE EXCEPTION 'told to' USING ERRCODE = '40001'; END $$`)
 	return err
 }
+
+// Hot are the statements of the hot path, by name.
+var Hot = map[string]string{
+	"claim": claims[0][0], "claim from the head": claims[1][0], "claim oldest": claims[1][1], "probe": sqlProbe, "finish": sqlFinish,
+	"hand on": sqlHandOn, "insert": sqlInsert, "insert one": sqlInsertOne, "lock pend": sqlLockPend, "lock active": sqlLockActive, "by id": sqlByID,
+	"left": sqlLeft, "scheduled": source(srcScheduled, true, ""), "deadline": source(srcDeadline, true, ""), "cancel": rowsFrom(srcCancel, inOrder),
+	"resources": rowsFrom(srcResources, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), "retain": source(srcRetain, false, ""), "start": sqlStart,
+}
+
+// Explain is the plan of a statement, executed in a transaction that is rolled back if analyze is set.
+func Explain(ctx context.Context, s *Store, analyze bool, q string, args ...any) (plan string, err error) {
+	t, err := s.db.DB.BeginTx(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = t.Rollback() }()
+	how := "EXPLAIN "
+	if analyze {
+		how = "EXPLAIN (ANALYZE, BUFFERS) "
+	}
+	err = scanAll(ctx, t, how+s.text(q), func(scan func(...any) error) error {
+		var l string
+		err := scan(&l)
+		plan += l + "\n"
+		return err
+	}, args)
+	return plan, err
+}

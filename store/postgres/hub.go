@@ -63,6 +63,18 @@ func (h *hub) send(topic string) {
 	}
 }
 
+// sendAll wakes the sleepers of exact topics.
+func (h *hub) sendAll(hints []hint) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.subs) == 0 {
+		return
+	}
+	for _, t := range hints {
+		wake(h.subs[t.topic])
+	}
+}
+
 func wake(subs map[*chan struct{}]struct{}) {
 	for c := range subs {
 		select {

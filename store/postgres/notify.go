@@ -56,6 +56,7 @@ type notifier struct {
 	mu      sync.Mutex
 	pending []hint
 	at      map[hintKey]int // its index in pending
+	jobs    int             // topics of single jobs in pending
 	sending bool
 	stop    context.CancelFunc // of the listener
 	warned  bool
@@ -100,15 +101,21 @@ func (n *notifier) committed(hints []hint) {
 	}
 	for _, h := range hints {
 		n.s.lowerCursors(h)
-		n.hub.send(h.topic)
 	}
+	n.hub.sendAll(hints)
 	n.mu.Lock()
 	for _, h := range hints {
+		if n.jobs > maxTopics && strings.HasPrefix(h.topic, "job/") { // sent as "job/*"
+			continue
+		}
 		if i, ok := n.at[h.key()]; ok {
 			n.pending[i].merge(h)
 			continue
 		}
 		n.at[h.key()] = len(n.pending)
+		if strings.HasPrefix(h.topic, "job/") {
+			n.jobs++
+		}
 		n.pending = append(n.pending, h)
 	}
 	start := !n.sending
@@ -124,7 +131,7 @@ func (n *notifier) send() {
 	for {
 		n.mu.Lock()
 		hints := n.pending
-		n.pending, n.at = nil, map[hintKey]int{}
+		n.pending, n.at, n.jobs = nil, map[hintKey]int{}, 0
 		n.sending = len(hints) > 0
 		n.mu.Unlock()
 		if len(hints) == 0 {
@@ -145,7 +152,7 @@ func (n *notifier) send() {
 // inside sends the hints of a joined transaction within it; this process hears them like any other.
 func (n *notifier) inside(t *tx) {
 	ps := payloads("", t.hints)
-	t.hints = t.hints[:0]
+	t.hints, t.hinted = t.hints[:0], nil
 	for _, p := range ps {
 		if _, err := t.q.ExecContext(t.ctx, `SELECT pg_notify($1, $2)`, n.channel, p); err != nil && t.err == nil {
 			t.err = fmt.Errorf("postgres: notify: %w", err)

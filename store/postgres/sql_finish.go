@@ -25,7 +25,7 @@ SELECT '', count(*), false FROM d`
 
 // sqlHandOn gives the keys $1, freed by an earlier statement of this transaction from holders with the places $2, to the
 // first in line; its snapshot sees every line as it is now. Nothing in line is before those places but what is marked
-// back, so that the dead entries of those served are not crossed. Next jobs start at once for session $3, at most $4, of
+// back, so that the dead entries of those served are not crossed; most lines are empty, so their end is looked at first. Next jobs start at once for session $3, at most $4, of
 // the kinds $5 and of each queue of $6 as many as $7 says; the others become ready. An arriving head that a claim has
 // locked is left to that claim. Indexes: drover_pend_back, drover_pend_line.
 //
@@ -33,8 +33,11 @@ SELECT '', count(*), false FROM d`
 const sqlHandOn = `
 WITH h AS MATERIALIZED (
   SELECT k.key, p.t, p.mode FROM unnest($1::text[], $2::bigint[]) k(key, floor) CROSS JOIN LATERAL (
+    SELECT 1 FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) ORDER BY @pend.key DESC, place DESC LIMIT 1) waits
+  CROSS JOIN LATERAL (
     (SELECT t, mode FROM (
-      (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND back AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
+      (SELECT ctid AS t, mode, place FROM @pend
+       WHERE (SELECT true FROM @pend WHERE back AND mode IN (1, 2) LIMIT 1) AND @pend.key = k.key AND back AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
       UNION ALL
       (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) AND place > k.floor ORDER BY @pend.key, place LIMIT 1)) b
      ORDER BY place LIMIT 1)

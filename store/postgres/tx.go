@@ -27,6 +27,7 @@ type tx struct {
 	now     time.Time
 	err     error // of Now
 	hints   []hint
+	hinted  map[hintKey]int
 	later   []func(context.Context) error // own transactions after the commit
 }
 
@@ -128,12 +129,15 @@ func (t *tx) saw(now time.Time) {
 func (t *tx) Hint(topic string) { t.hint(hint{topic: topic}) }
 
 func (t *tx) hint(h hint) {
-	for i := range t.hints {
-		if t.hints[i].same(h) {
-			t.hints[i].merge(h)
-			return
-		}
+	k := h.key()
+	if i, ok := t.hinted[k]; ok {
+		t.hints[i].merge(h)
+		return
 	}
+	if t.hinted == nil {
+		t.hinted = map[hintKey]int{}
+	}
+	t.hinted[k] = len(t.hints)
 	t.hints = append(t.hints, h)
 	if t.joined {
 		t.s.hints.inside(t)
