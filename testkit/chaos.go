@@ -68,12 +68,11 @@ var chaosFaults = []chaosFault{
 }
 
 func rule(f faults.Rule) func(*World, *Node, *rand.Rand, time.Duration) func() {
+	none := f
+	none.P = 0
 	return func(_ *World, n *Node, _ *rand.Rand, _ time.Duration) func() {
 		n.rule("chaos", f)
-		return func() {
-			f.P = 0
-			n.rule("chaos", f)
-		}
+		return func() { n.rule("chaos", none) }
 	}
 }
 

@@ -121,8 +121,6 @@ func (r rules) Check() string {
 	return ""
 }
 
-func (r rules) Idle(time.Time) time.Time { return time.Time{} }
-
 func (r rules) End() {
 	for _, n := range r.w.nodes {
 		n.life.cancel(errEnded)

@@ -15,7 +15,7 @@ const leftoverAfter = 24 * time.Hour
 // Run drives main to its end, or the world to its failure. It must be the bubble's first goroutine.
 func (s *Sched) Run(main func()) {
 	s.mu.Lock()
-	s.driver = s.newG(goid(), "driver", nil, newDraws("driver"))
+	s.driver = s.newG(self(), "driver", nil, newDraws("driver"))
 	s.gs[s.driver.id] = s.driver
 	s.mu.Unlock()
 	s.start(s.driver, "main", nil, func() {
@@ -73,8 +73,10 @@ func (s *Sched) round(timer *time.Timer) bool {
 
 // sleep lets virtual time pass until again, the horizon, or an arrival.
 func (s *Sched) sleep(timer *time.Timer, now, again time.Time) {
-	if t := s.cfg.Rules.Idle(now); !t.IsZero() && (again.IsZero() || t.Before(again)) {
-		again = t
+	for _, p := range s.procs { // whose timers may fire meanwhile
+		if now.Before(p.frozen) && (again.IsZero() || p.frozen.Before(again)) {
+			again = p.frozen
+		}
 	}
 	if end := s.start_.Add(s.cfg.Horizon); again.IsZero() || again.After(end) {
 		again = end

@@ -15,12 +15,11 @@ type G struct {
 	Proc *Proc // nil: the script's
 
 	s      *Sched
-	id     int64
-	ops    int // operations begun
+	id     uintptr // by which self knows it
+	num    int64   // of an anonymous one: its number in stacks
+	ops    int     // operations begun
 	timers int
 	draws  *draws
-	kids   map[string]int // times each name was started from here
-	anon   bool
 	entry  Entry
 	ch     chan Verdict
 }
@@ -58,25 +57,23 @@ func bubbleOf() string {
 	return "synctest bubble"
 }
 
-func (s *Sched) newG(id int64, name string, p *Proc, d *draws) *G {
+func (s *Sched) newG(id uintptr, name string, p *Proc, d *draws) *G {
 	return &G{Name: name, Proc: p, s: s, id: id, draws: d, ch: make(chan Verdict, 1)}
 }
 
 // self is the calling goroutine; one that nobody named becomes p's (or the script's) anonymous one.
 func (s *Sched) self(p *Proc) *G {
-	id := goid()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if g := s.gs[id]; g != nil {
+	if g := s.gs[self()]; g != nil {
 		return g
 	}
 	name, d := "anon", s.anon
 	if p != nil {
 		name, d = p.Name+"/anon", p.anon
 	}
-	g := s.newG(id, name, p, d)
-	g.anon = true
-	s.gs[id] = g
+	g := s.newG(0, name, p, d) // not kept: nobody says when it ends
+	g.num = goid()
 	return g
 }
 
@@ -112,18 +109,18 @@ func (s *Sched) Go(name string, f func()) {
 
 func (s *Sched) start(parent *G, full string, p *Proc, f func()) {
 	s.mu.Lock()
-	if parent.kids == nil {
-		parent.kids = map[string]int{}
+	if parent.draws.kids == nil {
+		parent.draws.kids = map[string]int{}
 	}
-	parent.kids[full]++
-	if n := parent.kids[full]; n > 1 {
+	parent.draws.kids[full]++
+	if n := parent.draws.kids[full]; n > 1 {
 		full += "#" + strconv.Itoa(n)
 	}
 	g := s.newG(0, full, p, newDraws(full))
 	s.live[g] = struct{}{}
 	s.mu.Unlock()
 	go func() {
-		g.id = goid()
+		g.id = self()
 		s.mu.Lock()
 		s.gs[g.id] = g
 		s.mu.Unlock()

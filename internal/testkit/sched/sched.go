@@ -30,8 +30,6 @@ type Rules interface {
 	Judge(e *Entry, now time.Time) Verdict
 	// Check looks at what must hold after an operation; "" if it does.
 	Check() string
-	// Idle is called before time is let pass, and says by when to look again at the latest (zero: never).
-	Idle(now time.Time) time.Time
 	// End is called once, when main has returned or the world has failed: contexts are cancelled here.
 	End()
 }
@@ -86,7 +84,7 @@ type Sched struct {
 
 	mu       sync.Mutex
 	log      *trace.Log
-	gs       map[int64]*G
+	gs       map[uintptr]*G
 	live     map[*G]struct{}
 	anon     *draws
 	slots    []int // of timers, not yet given to a process
@@ -114,7 +112,7 @@ func New(cfg Config) *Sched {
 		cfg: cfg, seed: cfg.Seed, start_: now, bubble: bubbleOf(), lastLine: now,
 		rng: rand.New(stream(cfg.Seed, streamSchedule)), Faults: rand.New(stream(cfg.Seed, streamFaults)),
 		Delays: rand.New(stream(cfg.Seed, streamLatency)), jitter: rand.New(stream(cfg.Seed, streamJitter)),
-		log: trace.New(now), gs: map[int64]*G{}, live: map[*G]struct{}{}, anon: newDraws("anon"),
+		log: trace.New(now), gs: map[uintptr]*G{}, live: map[*G]struct{}{}, anon: newDraws("anon"),
 		arrived: make(chan struct{}, 1),
 	}
 }
@@ -212,14 +210,13 @@ func (s *Sched) Abort() {
 type abort struct{}
 
 // OnDriver reports whether the caller is a check.
-func (s *Sched) OnDriver() bool { return s.driver != nil && goid() == s.driver.id }
+func (s *Sched) OnDriver() bool { return s.driver != nil && self() == s.driver.id }
 
 // Mine reports whether the caller is a goroutine of this world that the scheduler knows.
 func (s *Sched) Mine() bool {
-	id := goid()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.gs[id] != nil
+	return s.gs[self()] != nil
 }
 
 // Ended reports that the world is over or ending.
@@ -257,11 +254,11 @@ func (s *Sched) tie(a, b *Entry) {
 
 // describe is the name of g and, where that says little, where it was started.
 func (g *G) describe() string {
-	if !g.anon {
+	if g.num == 0 {
 		return g.Name
 	}
 	for _, st := range strings.Split(Stacks(g.s.bubble), "\n\n") {
-		if strings.HasPrefix(st, fmt.Sprintf("goroutine %d ", g.id)) {
+		if strings.HasPrefix(st, fmt.Sprintf("goroutine %d ", g.num)) {
 			if _, by, ok := strings.Cut(st, "created by "); ok {
 				return g.Name + " (created by " + strings.Join(strings.Fields(by), " ") + ")"
 			}

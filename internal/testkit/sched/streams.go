@@ -37,11 +37,12 @@ func hashOf(s string) uint64 {
 }
 
 // draws are the streams of one goroutine, so that goroutines which run in parallel between two scheduling points
-// cannot disturb each other's. Guarded by Sched.mu.
+// cannot disturb each other's; anonymous ones of a process share theirs. Guarded by Sched.mu.
 type draws struct {
 	name uint64
 	ids  uint64
 	rng  *rand.PCG
+	kids map[string]int // times each name was started from here
 }
 
 func newDraws(name string) *draws { return &draws{name: hashOf(name)} }

@@ -1,0 +1,474 @@
+package testkit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/testkit"
+)
+
+// sums collects the hash of each seed's trace and complains of a second one.
+type sums struct {
+	mu   sync.Mutex
+	seen map[uint64]string
+	runs int
+}
+
+func (s *sums) add(t testing.TB, w *testkit.World) {
+	trace := w.Trace()
+	sum := trace[len(trace)-1]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs++
+	if s.seen == nil {
+		s.seen = map[uint64]string{}
+	}
+	if old := s.seen[w.Seed]; old != "" && old != sum {
+		t.Errorf("seed %d: %s, then %s", w.Seed, old, sum)
+	}
+	s.seen[w.Seed] = sum
+}
+
+func (s *sums) distinct() int {
+	d := map[string]bool{}
+	for _, sum := range s.seen {
+		d[sum] = true
+	}
+	return len(d)
+}
+
+// small is 3 nodes, 30 jobs and a crash.
+func small(w *testkit.World) {
+	c, ns := newCluster(w, "n1", "n2", "n3")
+	ids := c.submit(ns, 30)
+	w.Advance(time.Second)
+	ns[0].Crash()
+	c.done("n2", 5*time.Minute, ids)
+}
+
+func hashes(t *testing.T, replays int) *sums {
+	s := &sums{}
+	for range replays {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			small(w)
+			s.add(t, w)
+		}, testkit.Strict(false))
+	}
+	return s
+}
+
+// TestHashes prints a hash per seed, for TestReplay to compare with those of another build.
+func TestHashes(t *testing.T) {
+	if os.Getenv(childEnv) != "hashes" {
+		return
+	}
+	s := hashes(t, 1)
+	for seed := range uint64(20) {
+		t.Logf("hash of %d: %s", seed+1, s.seen[seed+1])
+	}
+}
+
+// Not parallel: it sets GOMAXPROCS.
+func TestReplay(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	s := &sums{}
+	t.Run("testkit-01 one trace per seed, whatever GOMAXPROCS and load", func(t *testing.T) {
+		for _, procs := range []int{1, 2, 8} {
+			runtime.GOMAXPROCS(procs)
+			for range 5 {
+				testkit.Explore(t, 20, func(w *testkit.World) { small(w); s.add(t, w) }, testkit.Strict(false))
+			}
+		}
+		var stop atomic.Bool
+		var busy sync.WaitGroup
+		for range 4 {
+			busy.Go(func() {
+				for !stop.Load() {
+				}
+			})
+		}
+		for range 5 {
+			testkit.Explore(t, 20, func(w *testkit.World) { small(w); s.add(t, w) }, testkit.Strict(false))
+		}
+		stop.Store(true)
+		busy.Wait()
+		runtime.GOMAXPROCS(before)
+		if want := 400; s.runs != want && !testing.Short() {
+			t.Errorf("%d worlds, want %d", s.runs, want)
+		}
+	})
+	t.Run("testkit-01 the same with and without -race", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("builds the tests a second time")
+		}
+		args := []string{"test", "-run", "^TestHashes$", "-v", "-count=1", "."}
+		if !raceEnabled {
+			args = slices.Insert(args, 1, "-race")
+		}
+		cmd := exec.Command("go", args...)
+		cmd.Env = append(os.Environ(), childEnv+"=hashes", "DROVER_SEED=", "DROVER_SEEDS=", "DROVER_SEED_BASE=")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		found := regexp.MustCompile(`hash of (\d+): (sha256 [0-9a-f]{64})`).FindAllStringSubmatch(string(out), -1)
+		if len(found) != 20 {
+			t.Fatalf("%d hashes in\n%s", len(found), out)
+		}
+		for _, f := range found {
+			var seed uint64
+			_, _ = fmt.Sscan(f[1], &seed)
+			if s.seen[seed] != f[2] {
+				t.Errorf("seed %d: %s, the other build says %s", seed, s.seen[seed], f[2])
+			}
+		}
+	})
+	t.Run("testkit-02 seeds differ", func(t *testing.T) {
+		if n := s.distinct(); n < 19 && !testing.Short() {
+			t.Errorf("%d distinct traces of 20", n)
+		}
+	})
+	t.Run("G10 one storm, 20 times at GOMAXPROCS 1 and 2", func(t *testing.T) {
+		s := &sums{}
+		for i := range 20 {
+			runtime.GOMAXPROCS(1 + i%2)
+			testkit.Explore(t, 1, func(w *testkit.World) { storm(w, 200); s.add(t, w) }, testkit.Strict(false))
+		}
+		runtime.GOMAXPROCS(before)
+		if s.runs != 20 {
+			t.Errorf("%d runs", s.runs)
+		}
+	})
+	t.Run("testkit-07 a timer and a crash at one instant: 380 replays", func(t *testing.T) {
+		s := &sums{}
+		order := map[bool]int{}
+		for range 19 {
+			testkit.Explore(t, 20, func(w *testkit.World) {
+				a, b := w.Node("a", nil), w.Node("b", nil)
+				a.Env.Go("late", func() {
+					time.Sleep(5 * time.Second)
+					_, _ = openSession(a, "late")
+				})
+				w.Advance(5 * time.Second)
+				a.Crash()
+				opened := len(sessions(b)) == 1
+				s.add(t, w)
+				s.mu.Lock()
+				order[opened]++
+				s.mu.Unlock()
+			}, testkit.Strict(false))
+		}
+		if s.runs != 380 && !testing.Short() {
+			t.Errorf("%d replays", s.runs)
+		}
+		if order[true] == 0 || order[false] == 0 {
+			t.Errorf("only one order was seen: %v", order)
+		}
+	})
+}
+
+func sessions(n *testkit.Node) (names []string) {
+	err := inTx(n, func(ctx context.Context, tx store.Tx) error {
+		infos, err := n.Store.Leases().List(ctx, tx)
+		names = nil
+		for _, i := range infos {
+			names = append(names, i.Name)
+		}
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+	return names
+}
+
+// wall is the machine's time, also in a bubble.
+func wall() time.Duration {
+	var tv syscall.Timeval
+	_ = syscall.Gettimeofday(&tv)
+	return time.Duration(tv.Nano())
+}
+
+func TestWorlds(t *testing.T) {
+	t.Run("testkit-08 idle time costs nothing", func(t *testing.T) {
+		best := time.Hour
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			begin, points := wall(), w.Stats().Points
+			w.Advance(6 * time.Hour)
+			best = min(best, wall()-begin)
+			if n := w.Stats().Points - points; n != 0 {
+				w.T.Errorf("%d scheduling points", n)
+			}
+		}, testkit.Parallel(1))
+		if best >= time.Millisecond {
+			t.Errorf("6 idle hours took %v", best)
+		}
+	})
+	t.Run("testkit-09 a crash within a transaction and after it", func(t *testing.T) {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			a, b := w.Node("a", nil), w.Node("b", nil)
+			a.Delay("store.tx.commit", 1, time.Second, time.Second)
+			both := func(x string) func() {
+				return func() {
+					_ = inTx(a, func(ctx context.Context, tx store.Tx) error {
+						for _, name := range []string{x + "1", x + "2"} {
+							if _, err := a.Store.Leases().Open(ctx, tx, lease.Info{Name: name, State: lease.Active}, x, time.Minute); err != nil {
+								return err
+							}
+						}
+						return nil
+					})
+				}
+			}
+			a.Env.Go("within", both("within"))
+			w.Advance(500 * time.Millisecond)
+			a.Crash()
+			if got := sessions(b); len(got) != 0 {
+				w.T.Errorf("of a transaction cut off there is %v", got)
+			}
+			a.Delay("store.tx.commit", 0, 0, 0)
+			a.Restart()
+			a.Env.Go("after", both("after"))
+			w.Advance(time.Second)
+			a.Crash()
+			if got := sessions(b); !slices.Equal(got, []string{"after1", "after2"}) {
+				w.T.Errorf("of a committed transaction there is %v", got)
+			}
+		})
+	})
+	t.Run("testkit-10 a deferred call of a crashed goroutine is refused", func(t *testing.T) {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			a, b := w.Node("a", nil), w.Node("b", nil)
+			began, ended := false, false
+			a.Env.Go("worker", func() {
+				defer func() {
+					began = true
+					_, _ = openSession(a, "deferred")
+					ended = true
+				}()
+				for i := 0; ; i++ {
+					_, _ = openSession(a, "loop")
+					_ = a.Env.Sleep(a.Context(), time.Second)
+				}
+			})
+			w.Advance(5500 * time.Millisecond)
+			a.Crash()
+			w.Advance(time.Minute)
+			if got := sessions(b); !began || ended || slices.Contains(got, "deferred") {
+				w.T.Errorf("began %v, ended %v, sessions %v", began, ended, got)
+			}
+		})
+	})
+	t.Run("testkit-11 a holder frozen past its lease is refused", func(t *testing.T) {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			w.LeaseInvariants()
+			a := w.Node("a", nil)
+			var first error
+			var at time.Time
+			a.Env.Go("holder", func() {
+				tok, err := openSession(a, "a")
+				for err == nil {
+					_ = a.Env.Sleep(a.Context(), 10*time.Second)
+					err = inTx(a, func(ctx context.Context, tx store.Tx) error {
+						return a.Store.Leases().Renew(ctx, tx, tok, lease.Info{Name: "a", State: lease.Active}, 30*time.Second)
+					})
+				}
+				first, at = err, time.Now()
+			})
+			begin := time.Now()
+			w.Advance(10*time.Second + time.Millisecond)
+			a.Freeze(31 * time.Second)
+			w.Advance(time.Minute)
+			if !errors.Is(first, store.ErrConflict) || at.Sub(begin) != 41*time.Second+time.Millisecond {
+				w.T.Errorf("first write after the freeze: %v at %v", first, at.Sub(begin))
+			}
+		})
+	})
+	t.Run("testkit-12 a skewed clock changes no lease decision", func(t *testing.T) {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			w.LeaseInvariants()
+			leads := leaders(w, "a", "b", "c")
+			w.Advance(5 * time.Second)
+			n := leads.nodes[w.Rand("who").IntN(3)]
+			before := slices.Clone(leads.log)
+			n.Skew(time.Hour, 1.1)
+			w.Advance(10 * time.Minute)
+			n.Skew(-time.Hour, 0.9)
+			w.Advance(10 * time.Minute)
+			if len(before) != 1 || !slices.Equal(before, leads.log) {
+				w.T.Errorf("leaders before %v, after %v", before, leads.log)
+			}
+			for _, s := range leads.sessions {
+				if s.Token().Incarnation != 1 {
+					w.T.Errorf("session %+v", s.Token())
+				}
+			}
+		})
+	})
+	t.Run("testkit-13 every commit may fail after it was done", func(t *testing.T) {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			w.JobInvariants()
+			w.LeaseInvariants()
+			c, ns := newCluster(w, "n1", "n2", "n3")
+			for _, n := range ns {
+				n.FailAfter("store.tx.commit", 0.3, nil)
+			}
+			c.done("n1", 20*time.Minute, c.submit(ns, 40))
+			if w.Stats().Faults["error after"] == 0 {
+				w.T.Error("no commit failed")
+			}
+		})
+	})
+	t.Run("testkit-14 all hints lost", func(t *testing.T) {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			w.JobInvariants()
+			c, ns := newCluster(w, "n1", "n2")
+			w.Advance(5 * time.Second)
+			w.Hints(1, 0, 0)
+			for i := range 5 { // each waits for a poll to start and for one to be heard of
+				begin := time.Now()
+				j, err := c.jobs["n1"].Submit(w.T.Context(), job.Request{Kind: "work", Args: work{7 * i}})
+				if err != nil {
+					w.T.Fatal(err)
+				}
+				if j, err = c.jobs["n2"].Wait(w.T.Context(), j.ID); err != nil || j.State != job.Succeeded {
+					w.T.Fatal(j, err)
+				}
+				if d := time.Since(begin); d > 2*time.Second {
+					w.T.Errorf("job %d took %v", i, d)
+				}
+			}
+			_ = ns
+		})
+	})
+	t.Run("testkit-15 one way of the connection to the store", func(t *testing.T) {
+		testkit.Explore(t, 20, partitioned)
+	})
+	t.Run("testkit-40 crash points before and after each operation", func(t *testing.T) {
+		var mu sync.Mutex
+		states := map[string]int{}
+		n := 0
+		testkit.Explore(t, 1, func(w *testkit.World) {
+			a, b := w.Node("a", nil), w.Node("b", nil)
+			w.CrashPoints(a, func() { _, _ = openSession(a, "x"); _, _ = openSession(a, "y") })
+			a.Restart()
+			mu.Lock()
+			defer mu.Unlock()
+			states[strings.Join(sessions(b), " ")]++
+			n = w.Stats().Crashes
+		})
+		// 2 transactions of 3 operations: 2 worlds to count and compare, 2 × 6 with a crash.
+		want := map[string]int{"": 5, "x": 6, "x y": 3}
+		if fmt.Sprint(states) != fmt.Sprint(want) || n != 6 {
+			t.Errorf("%d operations; sessions left: %v, want %v", n, states, want)
+		}
+	})
+	t.Run("chaos of every profile", func(t *testing.T) {
+		for _, p := range []testkit.Profile{testkit.Gentle, testkit.Rough, testkit.Hostile} {
+			testkit.Explore(t, 5, func(w *testkit.World) {
+				w.JobInvariants()
+				w.LeaseInvariants()
+				c, ns := newCluster(w, "n1", "n2", "n3")
+				var ids []string
+				stop := w.Chaos(p)
+				w.Go("submitter", func() { ids = c.submit(ns, 30) })
+				w.Advance(20 * time.Minute)
+				stop()
+				w.Eventually(5*time.Minute, "all are submitted", func() bool { return len(ids) == 30 })
+				c.done("n1", time.Hour, ids)
+			})
+		}
+	})
+}
+
+// partitioned has a node whose way to the store is cut, one direction at a time.
+func partitioned(w *testkit.World) {
+	a, b := w.Node("a", nil), w.Node("b", nil)
+	call := func(name string) (err error, took time.Duration) {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		begin := time.Now()
+		err = a.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+			_, err := a.Store.Leases().Open(ctx, tx, lease.Info{Name: name, State: lease.Active}, name, time.Hour)
+			return err
+		})
+		return err, time.Since(begin)
+	}
+	for _, ends := range [][2]testkit.Place{{a, testkit.TheStore}, {testkit.TheStore, a}} {
+		w.Cut(ends[0], ends[1])
+		if err, took := call("during"); !errors.Is(err, context.DeadlineExceeded) || took != 5*time.Second {
+			w.T.Errorf("during the cut: %v after %v", err, took)
+		}
+		if _, err := openSession(b, "b"); err != nil {
+			w.T.Errorf("the other node: %v", err)
+		}
+		w.Heal()
+	}
+	// The cut falls between an operation and its commit: what the node sends is lost, or what it is answered.
+	for i, name := range []string{"request lost", "answer lost"} {
+		a.Delay("store.tx.commit", 1, time.Second, time.Second)
+		w.Go(fmt.Sprint("cutter", i), func() {
+			w.Advance(500 * time.Millisecond)
+			if i == 0 {
+				w.Cut(a, testkit.TheStore)
+			} else {
+				w.Cut(testkit.TheStore, a)
+			}
+		})
+		if err, took := call(name); err == nil || took != 5*time.Second {
+			w.T.Errorf("%s: %v after %v", name, err, took)
+		}
+		if got := slices.Contains(sessions(b), name); got != (i == 1) {
+			w.T.Errorf("%s: written %v", name, got)
+		}
+		w.Heal()
+	}
+}
+
+// leading is nodes that compete for one lease.
+type leading struct {
+	nodes    []*testkit.Node
+	sessions []*lease.Session
+	log      []string
+}
+
+func leaders(w *testkit.World, names ...string) *leading {
+	l := &leading{}
+	for _, name := range names {
+		l.nodes = append(l.nodes, w.Node(name, func(n *testkit.Node) drover.Component {
+			s, err := lease.New(lease.Config{Env: n.Env, Tx: n.Store, Store: n.Store.Leases(), Notify: n.Store.Notifier()})
+			if err != nil {
+				w.T.Fatal(err)
+			}
+			l.sessions = append(l.sessions, s)
+			g := new(drover.Group)
+			_ = g.Add("node", s)
+			_ = g.Add("lead", drover.Func(func(ctx context.Context) error {
+				return lease.Lead(ctx, s, "boss", func(ctx context.Context, tok lease.Token) error {
+					l.log = append(l.log, fmt.Sprint(name, tok.Epoch))
+					<-ctx.Done()
+					return nil
+				})
+			}))
+			return g
+		}))
+	}
+	return l
+}
