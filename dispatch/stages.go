@@ -103,6 +103,9 @@ func traced(err error, sc trace.SpanContext) error {
 	if e.Trace == "" {
 		copied := *e
 		copied.Trace = sc.TraceID().String()
+		if err != error(e) {
+			copied.err = err // what wraps it may steer the job, as job.Permanent does
+		}
 		return &copied
 	}
 	return err

@@ -17,7 +17,7 @@ type deployVM struct {
 	Offering  dispatch.UUID     `param:"serviceofferingid,required,entity=offering" doc:"size of the machine"`
 	Template  dispatch.UUID     `param:"templateid,required,entity=template" doc:"what its disk begins with"`
 	Zone      dispatch.UUID     `param:"zoneid,required,entity=zone"`
-	Name      string            `param:"name,max=63,pattern=[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?" doc:"host name; default VM-<id>"`
+	Name      string            `param:"name,max=63,pattern=([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)?" doc:"host name; default VM-<id>"`
 	Display   string            `param:"displayname" doc:"for people; default the name"`
 	Networks  []dispatch.UUID   `param:"networkids,entity=network" doc:"default: the first of the zone"`
 	Host      dispatch.UUID     `param:"hostid,entity=host,roles=admin" doc:"on this host or not at all"`

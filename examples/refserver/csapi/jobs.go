@@ -58,7 +58,7 @@ type listAsyncJobs struct {
 	Keyword      string        `param:"keyword" doc:"part of cmd"`
 	ResourceType string        `param:"resourcetype"`
 	ResourceID   dispatch.UUID `param:"resourceid"`
-	Server       dispatch.UUID `param:"managementserverid"`
+	Server       dispatch.UUID `param:"managementserverid,entity=managementserver"`
 	LongerThan   int64         `param:"runninglongerthan,min=0,roles=admin" doc:"seconds"`
 }
 
@@ -126,6 +126,8 @@ func (f *Face) list(ctx context.Context, c listAsyncJobs) (dispatch.Page[asyncJo
 		if c.ResourceID != "" {
 			q.Resource = ResourceOf(typ, string(c.ResourceID))
 		}
+	} else if c.ResourceID != "" {
+		return dispatch.Page[asyncJob]{}, missing("resourcetype", "missing parameter resourcetype, which resourceid needs")
 	}
 	var all []asyncJob
 	for j, err := range f.cfg.Jobs.List(ctx, q) {
@@ -139,8 +141,25 @@ func (f *Face) list(ctx context.Context, c listAsyncJobs) (dispatch.Page[asyncJo
 			all = append(all, a)
 		}
 	}
+	if len(all) == 0 && q.Resource != "" {
+		if err := f.exists(ctx, typ, string(c.ResourceID)); err != nil {
+			return dispatch.Page[asyncJob]{}, err
+		}
+	}
 	slices.SortFunc(all, func(a, b asyncJob) int { return cmp.Compare(a.JobID, b.JobID) })
 	return PageOf(c.Paging, all), nil
+}
+
+// exists refuses the id of nothing; things that are gone may still have jobs.
+func (f *Face) exists(ctx context.Context, typ, id string) error {
+	if f.cfg.Registry.Entities == nil {
+		return nil
+	}
+	found, err := f.cfg.Registry.Entities(ctx, strings.ToLower(typ), []string{id})
+	if err == nil && len(found) == 0 {
+		err = noEntity("resourceid", id)
+	}
+	return err
 }
 
 // states are those that a jobstatus asks for.

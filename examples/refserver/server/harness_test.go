@@ -76,18 +76,24 @@ func startWith(t testing.TB, cfg Config) *node {
 			t.Errorf("run: %v", err)
 		}
 	})
-	for range 500 {
+	n.ready()
+	return n
+}
+
+// ready waits until the node takes work.
+func (n *node) ready() {
+	n.t.Helper()
+	for range 3000 {
 		r, err := http.Get(n.URL() + "/readyz")
 		if err == nil {
 			_ = r.Body.Close()
 			if r.StatusCode == http.StatusOK {
-				return n
+				return
 			}
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatal("not ready")
-	return nil
+	n.t.Fatal("not ready")
 }
 
 type params = map[string]string
