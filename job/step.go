@@ -25,10 +25,16 @@ func (m *Manager) Step(ctx context.Context) (next time.Time, err error) {
 	}
 	m.ringDue(ctx)
 	next, err = m.doRound(ctx, ctx, false)
-	if flushErr := m.flushInline(ctx); err == nil {
-		err = flushErr
+	if err := errors.Join(err, m.flushInline(ctx)); err != nil {
+		return next, err
 	}
-	return earliest(next, m.ringDue(ctx)), err
+	m.mu.Lock()
+	open := m.bound.release != nil
+	m.mu.Unlock()
+	if open { // what was stored may be due before what the round saw
+		next = m.nextRound()
+	}
+	return earliest(next, m.ringDue(ctx)), nil
 }
 
 // doRound does what a round has to do and says when the next one is due. ctx says whether to go on; the work itself is done
