@@ -33,6 +33,7 @@ type Server struct {
 	db       cloud.DB
 	bun      *bun.DB
 	cloud    *cloud.Cloud
+	admin    cloud.Credentials
 	session  *lease.Session
 	jobs     *job.Manager
 	face     *csapi.Face
@@ -102,6 +103,9 @@ func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.Maste
 	})
 	if err != nil {
 		return &FlagError{"db", err}
+	}
+	if s.admin, err = s.cloud.Admin(ctx); err != nil {
+		return &FlagError{"master-key", err}
 	}
 	return nil
 }
@@ -187,14 +191,10 @@ func (s *Server) drain(ctx context.Context) {
 
 // serve is the HTTP component.
 func (s *Server) serve(ctx context.Context) error {
-	k, err := s.cloud.Admin(ctx)
-	if err != nil {
-		return &FlagError{"master-key", err}
-	}
 	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	failed := make(chan error, 1)
 	s.env.Go("http", func() { failed <- s.http.Serve(s.listener) })
-	if err := s.welcome(k); err != nil {
+	if err := s.welcome(s.admin); err != nil {
 		return err
 	}
 	s.health.up.Store(true)
