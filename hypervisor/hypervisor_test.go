@@ -15,7 +15,7 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	defer host.Close()
+	defer host.Close() //nolint:errcheck // an example
 	var d hypervisor.Driver = host
 	ctx := context.Background()
 

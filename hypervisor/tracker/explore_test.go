@@ -40,9 +40,9 @@ func TestExploreClaims(t *testing.T) {
 				}
 				return drover.Func(func(ctx context.Context) error {
 					for _, h := range hosts { // the loser of a race for the record reads it again
-						for _, err := tr.Audit(ctx, h); err != nil; _, err = tr.Audit(ctx, h) {
-							if ctx.Err() != nil {
-								return nil
+						for ctx.Err() == nil {
+							if _, err := tr.Audit(ctx, h); err == nil {
+								break
 							}
 						}
 					}

@@ -36,6 +36,7 @@ type Config struct {
 	SimHosts  int
 	SimTimes  sim.Times
 	SimFaults []SimFault
+	Single    bool // nodes follow one another, there is one at a time
 	Migrate   bool // make and update the tables; else they must be there
 }
 
@@ -64,7 +65,7 @@ func Open(ctx context.Context, cfg Config) (*Cloud, error) {
 	if err := c.plant(ctx, cfg.Seed, cfg.SimHosts, c.env.NewID); err != nil {
 		return nil, err
 	}
-	if err := c.join(ctx, c.env.Node, cfg.Seed.ManagementServer, c.env.NewID); err != nil {
+	if err := c.join(ctx, c.env.Node, cfg.Seed.ManagementServer, cfg.Single, c.env.NewID); err != nil {
 		return nil, err
 	}
 	if err := c.inv.load(ctx); err != nil {

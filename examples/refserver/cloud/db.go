@@ -134,7 +134,7 @@ var schema = [][]string{{
 	`INSERT INTO rs_counter (name, n) VALUES ('vm', 0), ('node', 0), ('host', 0), ('key', 0)`,
 }}
 
-// ErrSchema: our tables are of a newer program.
+// ErrSchema means that our tables are not there, or of a newer program.
 var ErrSchema = errors.New("cloud: schema")
 
 // migrate makes or updates our tables; several nodes may do it at once.

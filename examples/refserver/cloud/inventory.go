@@ -134,8 +134,8 @@ func (s *stock) server(node string) (id, label string) {
 	return "", ""
 }
 
-// join registers this node: the first one is ms1 with the seed's id.
-func (t *tables) join(ctx context.Context, node, first string, newID func() string) error {
+// join registers this node: the first one is ms1 with the seed's id, and so is every later one where there is only one at a time.
+func (t *tables) join(ctx context.Context, node, first string, single bool, newID func() string) error {
 	return t.in(ctx, func(ctx context.Context, q *tx) error {
 		var known int
 		if err := q.NewRaw(`SELECT count(*) FROM rs_node WHERE name = ?`, node).Scan(ctx, &known); err != nil {
@@ -147,6 +147,9 @@ func (t *tables) join(ctx context.Context, node, first string, newID func() stri
 		n, err := q.count(ctx, "node")
 		if err != nil {
 			return err
+		}
+		if single {
+			n = 1
 		}
 		id := newID()
 		if n == 1 && first != "" {

@@ -77,7 +77,7 @@ func (m *MasterKey) seal(id string, plain []byte) string {
 	return base64.StdEncoding.EncodeToString(m.aead.Seal(nonce, nonce, plain, []byte(id)))
 }
 
-// ErrMasterKey: the secrets in the database were sealed by another master key.
+// ErrMasterKey means that the secrets in the database were sealed by another master key.
 var ErrMasterKey = errors.New("cloud: the master key is not the one that sealed the keys in this database")
 
 func (m *MasterKey) open(id, sealed string) ([]byte, error) {

@@ -82,7 +82,7 @@ func (p listVMs) where(s *stock, q *bun.SelectQuery) *bun.SelectQuery {
 		}
 	}
 	if len(p.IDs) > 0 {
-		q = q.Where("id IN (?)", bun.In(p.IDs))
+		q = q.Where("id IN (?)", bun.List(p.IDs))
 	}
 	if p.Name != "" {
 		q = q.Where("lower(name) = ?", strings.ToLower(p.Name))
@@ -104,7 +104,7 @@ func (p listVMs) where(s *stock, q *bun.SelectQuery) *bun.SelectQuery {
 				hosts = append(hosts, h.ID)
 			}
 		}
-		q = q.Where("host <> '' AND host IN (?)", bun.In(hosts))
+		q = q.Where("host <> '' AND host IN (?)", bun.List(hosts))
 	}
 	return q
 }
@@ -114,7 +114,7 @@ func nicsOf(ctx context.Context, q bun.IDB, vms ...string) (map[string][]nicRow,
 	out := map[string][]nicRow{}
 	for len(vms) > 0 {
 		n := min(len(vms), 500)
-		rows, err := all[nicRow](ctx, q, "vm IN (?)", bun.In(vms[:n]))
+		rows, err := all[nicRow](ctx, q, "vm IN (?)", bun.List(vms[:n]))
 		if err != nil {
 			return nil, err
 		}

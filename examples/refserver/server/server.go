@@ -98,7 +98,7 @@ func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.Maste
 	}
 	s.cloud, err = cloud.Open(ctx, cloud.Config{
 		Env: s.env, DB: s.db, Bun: s.bun, Seed: seed, MasterKey: key, DevKey: s.cfg.DevKey,
-		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, Migrate: s.cfg.Migrate != "off",
+		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, Migrate: s.cfg.Migrate != "off", Single: !s.cfg.postgres(),
 		SimTimes: sim.Times{Define: -1, Start: latency, Stop: latency, Reboot: latency},
 	})
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
 // Run serves until ctx ends, then stops within 30 s. It closes the store.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.bun.Close()
+	defer s.bun.Close() //nolint:errcheck // nothing is left to write
 	if s.cfg.Migrate == "only" {
 		return nil
 	}
