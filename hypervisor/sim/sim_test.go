@@ -154,7 +154,7 @@ func TestStop(t *testing.T) {
 }
 
 func TestTwoStarters(t *testing.T) {
-	t.Run("hyp-13 two starters", func(t *testing.T) {
+	t.Run("two starters", func(t *testing.T) {
 		for _, late := range []time.Duration{0, time.Millisecond, 299 * time.Millisecond, 301 * time.Millisecond} {
 			synctest.Test(t, func(t *testing.T) {
 				a := open(t, sim.Config{})
@@ -180,7 +180,7 @@ func TestTwoStarters(t *testing.T) {
 			})
 		}
 	})
-	t.Run("hyp-31 start broken off", func(t *testing.T) {
+	t.Run("start broken off", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := open(t, sim.Config{})
 			vm(t, d, vmID, 512)

@@ -22,7 +22,7 @@ func (big) Resources(context.Context) (hypervisor.Resources, error) {
 
 // Three nodes claim at once on two hosts of 8 places: whatever the order, 16 of 40 get one and the sums are right.
 func TestExploreClaims(t *testing.T) {
-	testkit.Explore(t, 100, func(w *testkit.World) {
+	testkit.Explore(t, 1000, func(w *testkit.World) {
 		hosts := []string{"h1", "h2"}
 		got, full := 0, 0
 		var last *testkit.Node

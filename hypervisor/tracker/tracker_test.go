@@ -59,7 +59,7 @@ func TestCompute(t *testing.T) {
 			t.Fatalf("%+v", u.Free)
 		}
 	})
-	t.Run("trk-05 negative free", func(t *testing.T) {
+	t.Run("negative free", func(t *testing.T) {
 		u, _ := tracker.Compute(tracker.Inputs{
 			Resources: hypervisor.Resources{VCPUs: 4, MemoryMiB: 1024, DiskMiB: 10 << 10}, Ratios: one,
 			Reserved: tracker.Amount{MemoryMiB: 2048, DiskMiB: 11 << 10},
@@ -164,7 +164,7 @@ func TestAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	t.Run("trk-46 health", func(t *testing.T) {
+	t.Run("health", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			db := &memory.Store{}
 			tr, err := tracker.New(tracker.Config{

@@ -88,7 +88,7 @@ func TestEnvelopes(t *testing.T) {
 		n.do("GET", "/client/api?a=%zz", "").fails(t, 430, 9999)
 		r := rand.New(rand.NewPCG(1, 2))
 		words := []string{"command", "listZones", "deployVirtualMachine", "id", "a[0].b", "a[", "%", "&", "=", "+", ";", "\x00", "é", "details", "page", "-1", nobody}
-		for range 2000 {
+		for range 10_000 {
 			p := params{}
 			for range r.IntN(5) {
 				p[words[r.IntN(len(words))]] = words[r.IntN(len(words))]

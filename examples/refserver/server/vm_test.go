@@ -36,9 +36,18 @@ func TestLife(t *testing.T) {
 		t.Run("ref-33 percent", func(t *testing.T) {
 			n.run("startVirtualMachine", params{"id": id}).failed(t, 530, "100% wrong", "Running")
 		})
-		t.Run("ref-31 and ref-32 results", func(t *testing.T) {
+		t.Run("ref-31 results are objects", func(t *testing.T) {
 			for _, verb := range []string{"reboot", "stop", "start", "destroy"} {
 				n.run(verb+"VirtualMachine", params{"id": id}).succeeds(t)
+				n.run("rebootVirtualMachine", params{"id": nobodyElse(n)}).failed(t, 530)
+			}
+		})
+		t.Run("ref-32 results name no job", func(t *testing.T) {
+			for _, a := range n.call("listAsyncJobs", params{"jobstatus": "1"}).ok(t).list("asyncjobs") {
+				vm := a["jobresult"].(map[string]any)["virtualmachine"].(map[string]any)
+				if vm["jobid"] != nil || vm["jobstatus"] != nil {
+					t.Errorf("%v", a)
+				}
 			}
 		})
 	})
@@ -138,7 +147,7 @@ func TestTurns(t *testing.T) {
 func TestCapacity(t *testing.T) {
 	t.Parallel()
 	n := start(t, "-sim-latency", "1ms")
-	t.Run("ref-45 more than fits", func(t *testing.T) {
+	t.Run("more than fits", func(t *testing.T) {
 		var jobs []string
 		for i := range 40 { // 16 of 512 MiB fit a host of 8 GiB
 			_, j := n.deploy(fmt.Sprint("c", i), nil)
@@ -178,7 +187,7 @@ func TestCustomJob(t *testing.T) {
 			t.Errorf("%s", first.raw)
 		}
 		var wg sync.WaitGroup
-		for i := range 20 {
+		for i := range 50 {
 			wg.Go(func() {
 				q := params{"expires": time.Now().Add(time.Minute).UTC().Format(time.RFC3339), "signatureversion": "3"}
 				for k, v := range p {
@@ -248,6 +257,16 @@ func TestJobs(t *testing.T) {
 		if testing.Short() {
 			t.Skip("waits for sessions to be opened again")
 		}
+		busy := n.call("rebootVirtualMachine", params{"id": id}).ok(t).str("jobid")
+		queued := n.call("rebootVirtualMachine", params{"id": id}).ok(t).str("jobid")
+		if ok, err := n.jobs.Cancel(t.Context(), queued, "changed my mind"); err != nil || !ok {
+			t.Errorf("cancel: %v %v", ok, err)
+		}
+		c := n.wait(queued)
+		if c.failed(t, 530, "job is cancelled", "changed my mind"); c.str("jobstate") != "cancelled" {
+			t.Errorf("%s", c.raw)
+		}
+		n.wait(busy).succeeds(t)
 		now.add(59 * time.Minute)
 		n.ready()
 		time.Sleep(1500 * time.Millisecond) // more than a round of the job manager
@@ -256,6 +275,7 @@ func TestJobs(t *testing.T) {
 		for end := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 			if a := n.call("queryAsyncJobResult", params{"jobid": j}); a.status == 431 {
 				a.fails(t, 431, 4350, fixed)
+				n.call("queryAsyncJobResult", params{"jobid": queued}).fails(t, 431, 4350, fixed)
 				return
 			}
 			if time.Now().After(end) {
@@ -263,6 +283,13 @@ func TestJobs(t *testing.T) {
 			}
 		}
 	})
+}
+
+// nobodyElse is a machine that is off.
+func nobodyElse(n *node) string {
+	id, j := n.deploy("off", params{"startvm": "false"})
+	n.wait(j).succeeds(n.t)
+	return id
 }
 
 type movable struct {
@@ -338,6 +365,15 @@ func TestHold(t *testing.T) {
 		n.face.Drain()
 		if _, took, _ := query(t.Context(), slow, nil); took > 200*time.Millisecond {
 			t.Errorf("held %v while draining", took)
+		}
+		drain, stop := context.WithTimeout(t.Context(), time.Millisecond)
+		defer stop()
+		if err := n.jobs.Drain(drain); err == nil {
+			t.Error("nothing ran")
+		}
+		refused := n.call("stopVirtualMachine", params{"id": id})
+		if refused.fails(t, 503, 9999); refused.header.Get("Retry-After") != "5" {
+			t.Errorf("%v", refused.header)
 		}
 	})
 }

@@ -1,0 +1,43 @@
+package main
+
+import (
+	"io"
+	"os"
+	"strings"
+	"testing"
+)
+
+// Not parallel: it stands in for the process.
+func TestExit(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		status int
+		line   string
+	}{
+		{"ref-03 bad flag", []string{"-hold", "1h"}, 78, "refserver: -hold: "},
+		{"ref-03 unknown flag", []string{"-bus", "nats://x"}, 78, "refserver: -bus: "},
+		{"ref-03 file that cannot be", []string{"-data", t.TempDir(), "-db", "sqlite:" + t.TempDir()}, 78, "refserver: -db: "},
+		{"help", []string{"-h"}, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, w, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			args, stderr, stdout := os.Args, os.Stderr, os.Stdout
+			os.Args, os.Stderr, os.Stdout = append([]string{"refserver"}, c.args...), w, w
+			status := run()
+			os.Args, os.Stderr, os.Stdout = args, stderr, stdout
+			_ = w.Close()
+			b, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := string(b)
+			if status != c.status || c.line != "" && (!strings.HasPrefix(said, c.line) || strings.Count(said, "\n") != 1) {
+				t.Errorf("%d: %s", status, said)
+			}
+		})
+	}
+}
