@@ -29,6 +29,9 @@
 //   - Nothing with real sockets works inside a world.
 //   - A crashed or frozen node's goroutines stop at their next shared operation or timer of Env.Clock. Code between, and
 //     code that waits by package time alone, still runs; its context is cancelled by a crash.
+//   - Contexts and package time follow the world's clock also on a skewed node: use context.WithTimeout there, or Env.Clock.
+//   - What code writes after a plain time.Sleep and a check reads must be atomic under -race: the detector does not know
+//     the order that virtual time makes. After a shared operation or Env.Clock it does.
 //   - A frozen node's open transaction ends first, since the one store would stand still with it.
 //
 // Start goroutines with Env.Go or World.Go, named after their work. Two goroutines of one name before the same

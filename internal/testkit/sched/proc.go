@@ -33,6 +33,9 @@ type heldTimer struct {
 	ch   chan time.Time
 }
 
+// booted is the monotonic reading at the start of the world.
+const booted = time.Hour
+
 const (
 	slots   = 62 // processes whose timers never tie
 	perSlot = 16
@@ -108,21 +111,14 @@ func (p *Proc) Now() time.Time {
 // reading is what p's clock shows at now. The caller holds s.mu.
 func (p *Proc) reading(now time.Time) time.Time {
 	t := p.now(now)
-	if p.offset == 0 {
-		return t
-	}
-	return withMonotonic(t.Add(p.offset), t)
+	return withMonotonic(t.Add(p.offset), booted+t.Sub(p.s.start_))
 }
 
-// withMonotonic is wall with the monotonic reading of mono.
-func withMonotonic(wall, mono time.Time) time.Time {
-	type layout struct {
-		wall uint64
-		ext  int64
-		loc  *time.Location
-	}
-	(*layout)(unsafe.Pointer(&wall)).ext = (*layout)(unsafe.Pointer(&mono)).ext
-	return wall
+// withMonotonic is t with a monotonic reading, which times in a bubble have not, in the layout of time.Time.
+func withMonotonic(t time.Time, reading time.Duration) time.Time {
+	const has, from1885 = 1 << 63, 2_682_288_000 // seconds from 1885 to 1970
+	*(*[2]uint64)(unsafe.Pointer(&t)) = [2]uint64{has | uint64(t.Unix()+from1885)<<30 | uint64(t.Nanosecond()), uint64(reading)}
+	return t
 }
 
 // After is a timer of p's clock. It never ties with another process's: each has its own part of the microsecond, and
