@@ -23,7 +23,11 @@ func (m *Manager) claim(ctx context.Context) error {
 	var c Claim
 	var got Claimed
 	var began time.Time
-	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+	in := m.inOne
+	if m.cfg.Events != nil {
+		in = m.inTx
+	}
+	err := in(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		if c.Max == 0 && !m.reserve(&c) {
 			return nil
 		}
@@ -31,7 +35,9 @@ func (m *Manager) claim(ctx context.Context) error {
 		if got, err = m.store.Claim(ctx, tx, c); err != nil {
 			return err
 		}
-		m.noteNext(tx.Now(), &got)
+		if len(got.Rows) > 0 { // Started is now; without any, the next probe tells what is due
+			m.noteNext(got.Rows[0].Started, &got)
+		}
 		return m.publishAll(ctx, tx, "update", got.Rows)
 	})
 	m.claimed(&c, &got, err)

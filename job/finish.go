@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"time"
 
@@ -76,6 +77,7 @@ func (m *Manager) beginFlush() bool {
 // flush stores a batch of outcomes. While the store is down it tries again as long as the session is trusted: the same
 // moves, which are answered as done if they were. After that the jobs run again elsewhere.
 func (m *Manager) flush(ctx context.Context) {
+	runtime.Gosched() // handlers that are about to return come into the same batch
 	b := &batch{}
 	for wait := firstBackoff; ; wait = min(2*wait, maxBackoff) {
 		err := m.write(ctx, b)
@@ -115,6 +117,14 @@ func (m *Manager) flushInline(ctx context.Context) error {
 
 // write is one try.
 func (m *Manager) write(ctx context.Context, b *batch) error {
+	if m.one != nil { // a store that saves statements is not one whose schedule is explored: the batch may be taken here
+		if !b.taken {
+			m.takeBatch(b)
+		}
+		if b.plain() && m.cfg.Events == nil {
+			return m.inOne(ctx, func(ctx context.Context, tx store.Tx) error { return m.finishPlain(ctx, tx, b) })
+		}
+	}
 	return m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		if !b.taken {
 			m.takeBatch(b)
@@ -125,6 +135,29 @@ func (m *Manager) write(ctx context.Context, b *batch) error {
 		b.began, b.started = m.env.Clock.Now(), nil
 		return m.finish(ctx, tx, b)
 	})
+}
+
+// plain says that all that is to be written are results: no clock, no journal, no second look.
+func (b *batch) plain() bool {
+	return !slices.ContainsFunc(b.outs, func(o *outcome) bool {
+		o.run.mu.Lock()
+		defer o.run.mu.Unlock()
+		return o.err != nil || o.run.sealing || o.run.abandoned()
+	})
+}
+
+// finishPlain is finish for a plain batch: one call of the store.
+func (m *Manager) finishPlain(ctx context.Context, tx store.Tx, b *batch) error {
+	b.began, b.started, b.moves = m.env.Clock.Now(), nil, b.moves[:0]
+	for _, o := range b.outs {
+		mv, _ := m.decide(o, nil)
+		b.moves = append(b.moves, mv)
+		tx.Hint(JobTopic(mv.ID))
+	}
+	if len(b.outs) == 0 {
+		return nil
+	}
+	return m.move(ctx, tx, b)
 }
 
 // takeBatch takes what is pending, sorted, and the slots that hand-ons may use.
@@ -217,7 +250,7 @@ func (m *Manager) finish(ctx context.Context, tx store.Tx, b *batch) error {
 	b.moves = b.moves[:0]
 	var notes []Entry
 	for _, o := range b.outs {
-		mv, note := m.decide(o, tx.Now())
+		mv, note := m.decide(o, tx.Now)
 		b.moves = append(b.moves, mv)
 		if note != nil {
 			notes = append(notes, *note)
@@ -268,7 +301,7 @@ func (m *Manager) settleRefused(ctx context.Context, tx store.Tx, b *batch) erro
 	for _, row := range found.Rows {
 		i := at[row.ID]
 		if row.State == Running && row.Epoch == b.moves[i].Epoch && !row.CancelAt.IsZero() {
-			b.moves[i] = m.cancelledMove(b.outs[i], row.CancelReason, tx.Now())
+			b.moves[i] = m.cancelledMove(b.outs[i], row.CancelReason, tx.Now)
 			again = append(again, b.moves[i])
 		}
 	}

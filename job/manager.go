@@ -27,6 +27,7 @@ type Manager struct {
 	log     *slog.Logger
 	store   Store
 	fin     Finisher       // nil: Store.Move does it
+	one     oner           // nil: every call is a transaction
 	session *lease.Session // nil: submits only
 	own     *lease.Session // session, when this manager opened it
 	turns   *syncqueue.Queue
@@ -90,6 +91,7 @@ func New(cfg Config) (*Manager, error) {
 		values: context.Background(),
 	}
 	m.fin, _ = cfg.Store.(Finisher)
+	m.one, _ = cfg.Tx.(oner)
 	m.slots.init(cfg.Queues)
 	m.waits.init()
 	m.more = true
@@ -141,6 +143,22 @@ func (m *Manager) inTx(ctx context.Context, fn func(ctx context.Context, tx stor
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	return m.cfg.Tx.InTx(ctx, fn)
+}
+
+// oner is the ability of a store to do without BEGIN and COMMIT where one call of a method, fn's last act, needs one
+// statement only. Hints given before the call count; the store's now is not to be had.
+type oner interface {
+	InOne(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error
+}
+
+// inOne is inTx for one call.
+func (m *Manager) inOne(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error {
+	if m.one == nil {
+		return m.inTx(ctx, fn)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return m.one.InOne(ctx, fn)
 }
 
 // poke wakes who waits on c; the wake is not lost if he is busy.

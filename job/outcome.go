@@ -19,8 +19,9 @@ const (
 )
 
 // decide turns what a handler left into a transition, and a failure into a row of the journal. It is called inside the
-// transaction that writes both; jitter is drawn there.
-func (m *Manager) decide(o *outcome, now time.Time) (Move, *Entry) {
+// transaction that writes both; jitter is drawn there. The store's now costs a statement where none was made yet, so only
+// those ask for it who need it.
+func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 	r := o.run
 	mv := Move{ID: r.row.ID, From: Running, Epoch: r.row.Epoch, Progress: r.unstored()}
 	r.mu.Lock()
@@ -47,11 +48,11 @@ func (m *Manager) decide(o *outcome, now time.Time) (Move, *Entry) {
 		return mv, nil
 	case errors.As(o.err, &again) && !isPermanent(o.err):
 		o.wait = max(again.d, minAgain)
-		mv.To, mv.RunAt, mv.Uncancelled = Scheduled, now.Add(o.wait), true
+		mv.To, mv.RunAt, mv.Uncancelled = Scheduled, now().Add(o.wait), true
 		return mv, nil
 	}
 	mv.Uncancelled = true
-	m.failed(o, &mv, now)
+	m.failed(o, &mv, now())
 	return mv, m.failureNote(o)
 }
 
@@ -97,7 +98,7 @@ func (o *outcome) failure() error {
 
 // cancelledMove ends a job whose cancel request came before its outcome. A handler whose kind Unwinds gets another run to
 // compensate if it did not know of the request when it stopped short, or says Again.
-func (m *Manager) cancelledMove(o *outcome, reason string, now time.Time) Move {
+func (m *Manager) cancelledMove(o *outcome, reason string, now func() time.Time) Move {
 	r := o.run
 	mv := Move{ID: r.row.ID, From: Running, Epoch: r.row.Epoch, Progress: r.unstored(), To: Cancelled}
 	again := new(againError)
@@ -105,7 +106,7 @@ func (m *Manager) cancelledMove(o *outcome, reason string, now time.Time) Move {
 	case !r.kind.opt.unwinds || isPermanent(o.err):
 	case errors.As(o.err, &again):
 		o.wait = max(again.d, minAgain)
-		mv.To, mv.RunAt, mv.Mark = Scheduled, now.Add(o.wait), Unwinding
+		mv.To, mv.RunAt, mv.Mark = Scheduled, now().Add(o.wait), Unwinding
 		return mv
 	case !errors.Is(o.cause, ErrCancelled):
 		mv.To, mv.Mark = Ready, Unwinding

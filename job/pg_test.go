@@ -39,6 +39,12 @@ func openSubmission(w *world) {
 	k := vm("1")
 	first := w.submit(n, job.Request{Kind: "x", Sync: k})
 	<-g.started
+	bound := 100 * time.Millisecond
+	for range 20 { // on a busy machine a submission to another key is what 100 ms stand for
+		at := time.Now()
+		w.submit(n, job.Request{Kind: "x", Sync: vm("other"), RunAt: at.Add(time.Hour)})
+		bound = max(bound, 5*time.Since(at))
+	}
 	in, out := make(chan *job.Job), make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -58,13 +64,13 @@ func openSubmission(w *world) {
 	for i := range 20 {
 		at := time.Now()
 		next := w.submit(n, job.Request{Kind: "x", Sync: k})
-		if d := time.Since(at); d > 100*time.Millisecond {
+		if d := time.Since(at); d > bound {
 			w.Errorf("submission %d took %v", i, d)
 		}
 		at = time.Now()
 		g.let <- nil
 		<-g.started // the next one, by hand-off
-		if d := time.Since(at); d > 100*time.Millisecond {
+		if d := time.Since(at); d > bound {
 			w.Errorf("hand-off %d took %v", i, d)
 		}
 		if j := w.wait(n, prev); j.State != job.Succeeded {
@@ -101,6 +107,7 @@ func serverAway(w *world) {
 			return 0, ctx.Err()
 		})
 	})
+	before := thousand(w, n)
 	long := w.submit(n, job.Request{Kind: "long"})
 	w.eventually(5*time.Second, "runs", func() bool { return w.get(n, long.ID).State == job.Running })
 	server.Kill(w)
@@ -111,17 +118,22 @@ func serverAway(w *world) {
 	if j := w.wait(n, long); j.State != job.Succeeded || j.Lost != 1 {
 		w.Errorf("%s, lost %d", j.State, j.Lost)
 	}
-	start := time.Now()
-	var js []job.Request
-	for i := range 1000 {
-		js = append(js, job.Request{Kind: "noop", Sync: vm(fmt.Sprint(i))})
+	if after := thousand(w, n); after > max(2*time.Second, 2*before) {
+		w.Errorf("a thousand jobs took %v, before it was %v", after, before)
 	}
-	many, err := n.SubmitMany(w.Context(), js)
+}
+
+// thousand is how long a thousand jobs take.
+func thousand(w *world, n *node) time.Duration {
+	start := time.Now()
+	var rs []job.Request
+	for i := range 1000 {
+		rs = append(rs, job.Request{Kind: "noop", Sync: vm(fmt.Sprint(i))})
+	}
+	js, err := n.SubmitMany(w.Context(), rs)
 	w.must(err)
-	for _, j := range many {
+	for _, j := range js {
 		w.wait(n, j)
 	}
-	if d := time.Since(start); d > 2*time.Second {
-		w.Errorf("a thousand jobs took %v", d)
-	}
+	return time.Since(start)
 }
