@@ -37,6 +37,14 @@ func openSubmission(w *world) {
 	g := newGate()
 	n := w.node("a", func(m *job.Manager) { g.handle(m, "x") })
 	k := vm("1")
+	for range 10 { // the statements are planned once per connection
+		a, b := w.submit(n, job.Request{Kind: "x", Sync: vm("warm")}), w.submit(n, job.Request{Kind: "x", Sync: vm("warm")})
+		for _, j := range []*job.Job{a, b} {
+			<-g.started
+			g.let <- nil
+			w.wait(n, j)
+		}
+	}
 	first := w.submit(n, job.Request{Kind: "x", Sync: k})
 	<-g.started
 	bound := 100 * time.Millisecond
