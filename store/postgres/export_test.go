@@ -20,18 +20,19 @@ var Hot = map[string]string{
 	"resources": rowsFrom(srcResources, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), "retain": source(srcRetain, false, ""), "start": sqlStart,
 }
 
-// Explain is the plan of a statement, executed in a transaction that is rolled back if analyze is set.
-func Explain(ctx context.Context, s *Store, analyze bool, q string, args ...any) (plan string, err error) {
+// Explain is the plan of a statement, for these arguments or the one that serves all.
+func Explain(ctx context.Context, s *Store, generic bool, q string, args ...any) (plan string, err error) {
 	t, err := s.db.DB.BeginTx(ctx, nil)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = t.Rollback() }()
-	how := "EXPLAIN "
-	if analyze {
-		how = "EXPLAIN (ANALYZE, BUFFERS) "
+	if generic {
+		if _, err := t.ExecContext(ctx, `SET LOCAL plan_cache_mode = force_generic_plan`); err != nil {
+			return "", err
+		}
 	}
-	err = scanAll(ctx, t, how+s.text(q), func(scan func(...any) error) error {
+	err = scanAll(ctx, t, "EXPLAIN "+s.text(q), func(scan func(...any) error) error {
 		var l string
 		err := scan(&l)
 		plan += l + "\n"

@@ -13,18 +13,19 @@ import (
 
 // Sources of rows: each binds q(id, o) in the order to answer; lock is FOR UPDATE SKIP LOCKED or nothing.
 const (
-	srcScheduled = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE ` + underRegime + ` AND mode = 3 AND run_at <= now() ORDER BY run_at, seq LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
-	srcDeadline  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE ` + underRegime + ` AND deadline <= now() ORDER BY deadline, seq LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
-	srcSessions  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @active WHERE ` + underRegime + ` AND session = ANY ($2::bigint[]) ORDER BY id LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
+	srcScheduled = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE ` + underRegime + ` AND mode = 3 AND run_at <= now() ORDER BY run_at, seq LIMIT $1 /*lock*/) l) q ` + jobOfQ
+	srcDeadline  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @pend WHERE ` + underRegime + ` AND deadline <= now() ORDER BY deadline, seq LIMIT $1 /*lock*/) l) q ` + jobOfQ
+	srcSessions  = `(SELECT id, row_number() OVER () AS o FROM (SELECT id FROM @active WHERE ` + underRegime + ` AND session = ANY ($2::bigint[]) ORDER BY id LIMIT $1 /*lock*/) l) q ` + jobOfQ
 	srcCancel    = `(SELECT id, row_number() OVER (ORDER BY seq) AS o FROM (
-  SELECT a.id, a.seq FROM @extra x CROSS JOIN LATERAL (SELECT id, seq, session FROM @active WHERE @active.id = x.id OFFSET 0) a
-  WHERE x.cancel_open AND a.session = ANY ($2::bigint[]) LIMIT $1) l) q JOIN @job j ON j.id = q.id`
-	srcResources = `(SELECT id, seq AS o FROM @job WHERE resource = ANY ($2::text[]) ORDER BY seq) q JOIN @job j ON j.id = q.id`
+  SELECT a.id, a.seq FROM (SELECT id FROM @extra WHERE cancel_open ORDER BY id OFFSET 0) x CROSS JOIN LATERAL (SELECT id, seq, session FROM @active WHERE @active.id = x.id OFFSET 0) a
+  WHERE a.session = ANY ($2::bigint[]) LIMIT $1) l) q ` + jobOfQ
+	srcResources = `(SELECT id, seq AS o FROM @job WHERE resource = ANY ($2::text[]) ORDER BY seq) q ` + jobOfQ
 	srcRetain    = `(SELECT id, row_number() OVER () AS o FROM (
   SELECT d.id FROM @done d CROSS JOIN LATERAL (SELECT kind, parent FROM @job WHERE @job.id = d.id OFFSET 0) k
   WHERE d.ended <= $2 AND ($3::text[] IS NULL OR k.kind = ANY ($3::text[])) AND NOT k.kind = ANY ($4::text[])
     AND (k.parent IS NULL OR NOT EXISTS (SELECT 1 FROM @job p WHERE p.id = k.parent AND NOT EXISTS (SELECT 1 FROM @done f WHERE f.seq = p.seq)))
-  ORDER BY d.ended, d.seq LIMIT $1 /*lock*/) l) q JOIN @job j ON j.id = q.id`
+  ORDER BY d.ended, d.seq LIMIT $1 /*lock*/) l) q ` + jobOfQ
+	jobOfQ  = `CROSS JOIN LATERAL (SELECT * FROM @job WHERE @job.id = q.id OFFSET 0) j`
 	inOrder = ` ORDER BY q.o`
 )
 

@@ -112,6 +112,7 @@ func (n *notifier) config(ctx context.Context) (cfg *pgx.ConnConfig, err error) 
 			return errNoListen
 		}
 		cfg = pc.Conn().Config()
+		cfg.OnNotification = nil // of the pooled connection: it would take them
 		return nil
 	})
 	return cfg, err

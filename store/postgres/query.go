@@ -93,9 +93,9 @@ func (t *tx) page(ctx context.Context, f *job.Query) (all []*loaded, next string
 	if len(q.where) == 0 { // else many may be passed over
 		most = " LIMIT " + strconv.Itoa(limit+1)
 	}
-	src := `(SELECT id, seq FROM (` + parts(f.States, bound, order, most) + `) u ORDER BY seq ` + order + `) q JOIN @job j ON j.id = q.id`
+	src := `(SELECT id, seq FROM (` + parts(f.States, bound, order, most) + `) u ORDER BY seq ` + order + `) q ` + jobOfQ
 	if narrow := q.narrow(f); narrow != "" {
-		src = `(SELECT id, seq FROM @job j WHERE ` + narrow + ` AND ` + bound + `) q JOIN @job j ON j.id = q.id`
+		src = `(SELECT id, seq FROM @job j WHERE ` + narrow + ` AND ` + bound + `) q ` + jobOfQ
 		q.and(stateIn(f.States))
 	}
 	rest := ""

@@ -29,7 +29,8 @@ FROM /*from*/ CROSS JOIN LATERAL (
   UNION ALL
   SELECT 3, d.state, d.epoch, d.session, d.place, d.started, d.ended, d.rev, d.runs, d.attempt, d.lost, d.flags, d.run_at, NULL, false, false, d.ended, d.result, d.error
   FROM @done d WHERE d.seq = j.seq) s
-LEFT JOIN @extra x ON x.id = j.id LEFT JOIN @session n ON n.epoch = s.session
+LEFT JOIN LATERAL (SELECT * FROM @extra WHERE @extra.id = j.id OFFSET 0) x ON true
+LEFT JOIN LATERAL (SELECT name FROM @session WHERE @session.epoch = s.session OFFSET 0) n ON true
 `
 
 // loaded is a row with what only this package sees.

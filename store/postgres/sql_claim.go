@@ -113,7 +113,7 @@ const sqlProbe = `
 SELECT EXISTS (SELECT 1 FROM @session WHERE epoch = $1 AND NOT dead AND until > now()),
        EXISTS (SELECT 1 FROM @session WHERE NOT dead AND until <= now()),
        EXISTS (SELECT 1 FROM @session WHERE dead AND NOT swept),
-       EXISTS (SELECT 1 FROM @extra x WHERE x.cancel_open AND (SELECT a.session FROM @active a WHERE a.id = x.id) = $1),
+       EXISTS (SELECT 1 FROM (SELECT id FROM @extra WHERE cancel_open ORDER BY id OFFSET 0) x WHERE (SELECT a.session FROM @active a WHERE a.id = x.id) = $1),
        least((SELECT run_at FROM @pend WHERE mode = 3 ORDER BY run_at LIMIT 1),
              (SELECT deadline FROM @pend WHERE deadline IS NOT NULL ORDER BY deadline LIMIT 1)),
        EXISTS (SELECT 1 FROM unnest($2::text[]) q(name) CROSS JOIN LATERAL (

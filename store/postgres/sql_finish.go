@@ -17,7 +17,7 @@ WITH o AS MATERIALIZED (
 ), u AS (
   DELETE FROM @ident WHERE id = ANY (ARRAY(SELECT id FROM d WHERE flags & 2097152 <> 0)) AND name LIKE 'u%'
 ), x AS (
-  UPDATE @extra SET cancel_open = false WHERE (SELECT true FROM @extra WHERE cancel_open LIMIT 1) AND cancel_open AND id = ANY (ARRAY(SELECT id FROM d))
+  UPDATE @extra SET cancel_open = false WHERE (SELECT true FROM @extra WHERE cancel_open ORDER BY id LIMIT 1) AND cancel_open AND id = ANY (ARRAY(SELECT id FROM d))
 )
 SELECT key, coalesce(place, 0), split_part(key, chr(31), 1) = ` + special + ` FROM d WHERE key IS NOT NULL AND slot IS NOT NULL
 UNION ALL
@@ -37,7 +37,7 @@ WITH h AS MATERIALIZED (
   CROSS JOIN LATERAL (
     (SELECT t, mode FROM (
       (SELECT ctid AS t, mode, place FROM @pend
-       WHERE (SELECT true FROM @pend WHERE back AND mode IN (1, 2) LIMIT 1) AND @pend.key = k.key AND back AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
+       WHERE (SELECT true FROM @pend WHERE back AND mode IN (1, 2) ORDER BY key, place LIMIT 1) AND @pend.key = k.key AND back AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
       UNION ALL
       (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) AND place > k.floor ORDER BY @pend.key, place LIMIT 1)) b
      ORDER BY place LIMIT 1)

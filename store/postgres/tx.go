@@ -57,8 +57,9 @@ func (t *tx) only(ctx context.Context, q string, each each, args ...any) error {
 	if !t.single || t.q != nil || t.spent {
 		return t.query(ctx, q, each, args...)
 	}
-	t.spent = true
-	return scanAll(ctx, t.s.db.DB, t.s.text(q), each, args)
+	err := scanAll(ctx, t.s.db.DB, t.s.text(q), each, args)
+	t.spent = err == nil
+	return err
 }
 
 // aside is query for a read that need not see the transaction's snapshot; it works after InOne's statement too.
@@ -212,7 +213,7 @@ func (s *Store) run(ctx context.Context, single bool, fn func(ctx context.Contex
 			return s.afterwards(ctx, t)
 		}
 		again, duplicate := retryable(err)
-		if !again || try == tries || t.done && t.spent {
+		if !again || try == tries || t.spent {
 			return err
 		}
 		careful = careful || duplicate

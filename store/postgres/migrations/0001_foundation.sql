@@ -112,7 +112,7 @@ CREATE TABLE drover_pend (
   lost     int
 );
 CREATE INDEX drover_pend_ready ON drover_pend (queue, priority, run_at, seq) WHERE mode < 2;
-CREATE INDEX drover_pend_seq ON drover_pend (seq);
+CREATE UNIQUE INDEX drover_pend_seq ON drover_pend (seq);
 CREATE INDEX drover_pend_line ON drover_pend (key, place) WHERE mode IN (1, 2);
 CREATE INDEX drover_pend_back ON drover_pend (key, place) WHERE back AND mode IN (1, 2);
 CREATE INDEX drover_pend_loose ON drover_pend (key) WHERE key IS NOT NULL AND mode IN (-1, 5);
@@ -228,5 +228,36 @@ CREATE INDEX drover_line_used ON drover_line (used);
 
 ALTER TABLE drover_pend   SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
 ALTER TABLE drover_active SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000, autovacuum_vacuum_cost_delay = 0);
+
+-- These tables begin with some empty pages and never give them back: on a table of no pages the planner reads it from end to
+-- end rather than by ctid or index, and a prepared statement would keep that plan while the table grows.
+ALTER TABLE drover_job SET (vacuum_truncate = off, fillfactor = 10);
+ALTER TABLE drover_pend SET (vacuum_truncate = off, fillfactor = 10);
+ALTER TABLE drover_active SET (vacuum_truncate = off, fillfactor = 10);
+ALTER TABLE drover_done SET (vacuum_truncate = off, fillfactor = 10);
+ALTER TABLE drover_extra SET (vacuum_truncate = off, fillfactor = 10);
+ALTER TABLE drover_ident SET (vacuum_truncate = off, fillfactor = 10);
+INSERT INTO drover_job (id, seq, created, run_at, priority, bits, max_attempts, timeout, queue, kind, print)
+  SELECT gen_random_uuid(), 0, now(), now(), 0, 0, 0, 0, '', '', repeat(' ', 900) FROM generate_series(1, 60);
+INSERT INTO drover_pend (run_at, seq, id, priority, mode, queue, kind)
+  SELECT now(), -i, gen_random_uuid(), 0, 9, repeat(' ', 900), '' FROM generate_series(1, 60) i;
+INSERT INTO drover_active (id, seq, epoch, started, rev, runs, key)
+  SELECT gen_random_uuid(), 0, 0, now(), 0, 0, repeat(' ', 900) FROM generate_series(1, 60);
+INSERT INTO drover_done (seq, id, epoch, ended, rev, runs, state, result)
+  SELECT -i, gen_random_uuid(), 0, now(), 0, 0, 0, repeat(' ', 900) FROM generate_series(1, 60) i;
+INSERT INTO drover_extra (id, note) SELECT gen_random_uuid(), repeat(' ', 900) FROM generate_series(1, 60);
+INSERT INTO drover_ident (name, id) SELECT repeat(' ', 900) || i, gen_random_uuid() FROM generate_series(1, 60) i;
+DELETE FROM drover_job;
+DELETE FROM drover_pend;
+DELETE FROM drover_active;
+DELETE FROM drover_done;
+DELETE FROM drover_extra;
+DELETE FROM drover_ident;
+ALTER TABLE drover_job RESET (fillfactor);
+ALTER TABLE drover_pend RESET (fillfactor);
+ALTER TABLE drover_active RESET (fillfactor);
+ALTER TABLE drover_done RESET (fillfactor);
+ALTER TABLE drover_extra RESET (fillfactor);
+ALTER TABLE drover_ident RESET (fillfactor);
 
 INSERT INTO drover_meta (id, n, origin) VALUES (substr(md5(random()::text || clock_timestamp()::text), 1, 12), 1, '');
