@@ -381,10 +381,10 @@ func (cl *claiming) probe(ctx context.Context, out *job.Claimed) error {
 
 // dirty tells whether dead sessions have running jobs, and remembers of the others that they have none.
 func (cl *claiming) dirty(ctx context.Context) (busy bool, err error) {
-	if !cl.spent && !cl.single {
+	if !cl.single {
 		return cl.sweptOut(ctx)
 	}
-	err = cl.s.InTx(context.WithoutCancel(ctx), func(ctx context.Context, x store.Tx) error {
+	err = cl.s.apart(ctx, func(ctx context.Context, x store.Tx) error {
 		busy, err = x.(*tx).sweptOut(ctx)
 		return err
 	})

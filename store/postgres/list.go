@@ -41,18 +41,18 @@ func (j jobs) List(ctx context.Context, x store.Tx, f job.Find) (out job.Found, 
 	var all []*loaded
 	switch {
 	case f.IDs != nil:
-		err = t.query(ctx, sqlByID, collect(&all), ids(f.IDs))
+		err = t.only(ctx, sqlByID, collect(&all), ids(f.IDs))
 		all = asAsked(all, f.IDs)
 	case f.Query != nil:
 		all, out.Next, err = t.page(ctx, f.Query)
 	case f.Due == "cancel":
-		err = t.query(ctx, rowsFrom(srcCancel, inOrder), collect(&all), f.Limit, intList(f.Sessions))
+		err = t.only(ctx, rowsFrom(srcCancel, inOrder), collect(&all), f.Limit, intList(f.Sessions))
 	case f.Due != "":
 		err = t.due(ctx, &f, &all)
 	case f.Sessions != nil:
 		err = t.query(ctx, source(srcSessions, f.SkipLocked, ""), collect(&all), f.Limit, f.Sessions)
 	case f.Resources != nil:
-		err = t.query(ctx, rowsFrom(srcResources, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), collect(&all), f.Limit, f.Resources)
+		err = t.only(ctx, rowsFrom(srcResources, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), collect(&all), f.Limit, f.Resources)
 	default:
 		err = errors.New("a Find that selects nothing")
 	}
@@ -121,7 +121,7 @@ func (t *tx) answer(ctx context.Context, all []*loaded, f *job.Find, journal *[]
 		rows[i], want[i], at[l.ID] = l.Row, l.ID, i
 	}
 	if f.Steps {
-		err := t.query(ctx, `SELECT id::text, name, at, epoch, node, data FROM @step WHERE id = ANY ($1::uuid[]) ORDER BY id, n, name`, func(scan func(...any) error) error {
+		err := t.aside(ctx, `SELECT id::text, name, at, epoch, node, data FROM @step WHERE id = ANY ($1::uuid[]) ORDER BY id, n, name`, func(scan func(...any) error) error {
 			var e job.Entry
 			var data sql.NullString
 			err := scan(&e.JobID, &e.Step, &e.At, &e.Epoch, &e.Node, &data)
@@ -137,7 +137,7 @@ func (t *tx) answer(ctx context.Context, all []*loaded, f *job.Find, journal *[]
 		return rows, nil
 	}
 	parts := make([][]job.Entry, len(all))
-	err := t.query(ctx, `SELECT id::text, n, at, epoch, node, text, data, failure FROM @journal WHERE id = ANY ($1::uuid[]) ORDER BY id, n`, func(scan func(...any) error) error {
+	err := t.aside(ctx, `SELECT id::text, n, at, epoch, node, text, data, failure FROM @journal WHERE id = ANY ($1::uuid[]) ORDER BY id, n`, func(scan func(...any) error) error {
 		var e job.Entry
 		var data sql.NullString
 		err := scan(&e.JobID, &e.N, &e.At, &e.Epoch, &e.Node, &e.Text, &data, &e.Failure)

@@ -188,7 +188,10 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 		keys = append(keys, k)
 		return err
 	}, limit)
-	if err != nil || len(keys) == 0 {
+	if err != nil {
+		return 0, err
+	}
+	if _, err := t.exec(ctx, sqlIdleLines); err != nil || len(keys) == 0 {
 		return 0, err
 	}
 	slices.Sort(keys)
@@ -200,6 +203,10 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 }
 
 const (
+	// sqlIdleLines drops lock rows ten minutes after their last use; who waits for one makes it anew. Index: drover_line_used.
+	sqlIdleLines = `
+DELETE FROM @line WHERE key = ANY (ARRAY(SELECT key FROM @line WHERE used < now() - interval '10 min' ORDER BY used LIMIT 1000 FOR UPDATE SKIP LOCKED))`
+
 	sqlGhosts = `a.session IS NULL AND NOT EXISTS (SELECT 1 FROM @pend p WHERE p.seq = a.seq) OR EXISTS (SELECT 1 FROM @done d WHERE d.seq = a.seq AND a.seq > 0)`
 
 	// sqlAudit is one snapshot: no counter can be wrong, but a line can be without a holder and without an arrival.

@@ -103,7 +103,7 @@ func (t *tx) page(ctx context.Context, f *job.Query) (all []*loaded, next string
 		rest = " WHERE " + strings.Join(q.where, " AND ")
 	}
 	rest += " ORDER BY q.seq " + order + " LIMIT " + strconv.Itoa(limit+1)
-	if err := t.query(ctx, rowsFrom(src, rest), collect(&all), q.args...); err != nil {
+	if err := t.only(ctx, rowsFrom(src, rest), collect(&all), q.args...); err != nil {
 		return nil, "", err
 	}
 	if len(all) > limit {

@@ -52,13 +52,13 @@ func (t *tx) exec(ctx context.Context, q string, args ...any) (int64, error) {
 	return r.RowsAffected()
 }
 
-// only is query for a method that needs one statement: InOne sends it without BEGIN and COMMIT.
+// only is query for a method whose statements stand for themselves: InOne sends them without BEGIN and COMMIT.
 func (t *tx) only(ctx context.Context, q string, each each, args ...any) error {
-	if !t.single || t.q != nil || t.spent {
+	if !t.single || t.q != nil {
 		return t.query(ctx, q, each, args...)
 	}
 	err := scanAll(ctx, t.s.db.DB, t.s.text(q), each, args)
-	t.spent = err == nil
+	t.spent = t.spent || err == nil
 	return err
 }
 
@@ -75,7 +75,7 @@ func (t *tx) begun(ctx context.Context) error {
 	case t.err != nil:
 		return t.err
 	case t.spent:
-		return errors.New("postgres: InOne's transaction takes one call")
+		return errOneCall
 	case t.q != nil:
 		return nil
 	}
@@ -154,6 +154,9 @@ func (s *Store) of(x store.Tx) (*tx, error) {
 	if t.done {
 		return nil, errors.New("postgres: transaction has ended")
 	}
+	if t.spent {
+		return nil, errOneCall
+	}
 	return t, nil
 }
 
@@ -179,6 +182,8 @@ func (s *Store) Bun(x store.Tx) (bun.IDB, error) {
 
 type inTx struct{ s *Store }
 
+var errOneCall = errors.New("postgres: InOne's transaction takes one call")
+
 const tries = 10
 
 // InTx runs fn in a READ COMMITTED transaction. fn's error or panic, or an ended ctx, rolls it back. After a serialization
@@ -192,6 +197,11 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, x store.T
 // call answers an error. Reading Now before the call makes it an ordinary transaction.
 func (s *Store) InOne(ctx context.Context, fn func(ctx context.Context, x store.Tx) error) error {
 	return s.run(ctx, true, fn)
+}
+
+// apart is InTx for this package, in a call that is itself inside InOne.
+func (s *Store) apart(ctx context.Context, fn func(ctx context.Context, x store.Tx) error) error {
+	return s.InTx(context.WithValue(ctx, inTx{s}, nil), fn)
 }
 
 func (s *Store) run(ctx context.Context, single bool, fn func(ctx context.Context, x store.Tx) error) error {

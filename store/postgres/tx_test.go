@@ -303,3 +303,48 @@ func (l locked) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	return l.w.Write(p)
 }
+
+// TestOneClaims: a claim is a call of several statements that each stand for themselves, and what it leaves is settled after.
+func TestOneClaims(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	claim := func(n int) (rows []job.Row) {
+		t.Helper()
+		err := h.InOne(t.Context(), func(ctx context.Context, tx store.Tx) error {
+			c, err := h.Jobs().Claim(ctx, tx, job.Claim{Session: h.tok, Kinds: []string{"k"}, Free: map[string]int{"q": n, "q2": n}, Max: n})
+			rows = c.Rows
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rows
+	}
+	var rows []job.Row
+	for n := range 12 {
+		r := newRow([]string{"a", "b", "c"}[n%3])
+		r.Queue, r.Priority = []string{"q", "q2"}[n%2], n%4
+		if n > 8 {
+			r.Sync = syncqueue.Key{}
+		}
+		rows = append(rows, r)
+	}
+	h.insert(rows...)
+	h.in(func(ctx context.Context, tx store.Tx) error {
+		_, err := h.Queues().Policy(ctx, tx, []syncqueue.PolicyRow{{Kind: "vm", ID: "c", Policy: syncqueue.Policy{Limit: 2}}})
+		return err
+	})
+	done := 0
+	for range 100 {
+		run := claim(2)
+		done += len(run)
+		for len(run) > 0 {
+			run = h.finish(run)
+			done += len(run)
+		}
+		if done == len(rows) {
+			return
+		}
+	}
+	t.Fatalf("%d of %d ran", done, len(rows))
+}
