@@ -160,9 +160,24 @@ func (m *Manager) loop(ctx, base context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-m.wake:
+			if fired(timer) {
+				timer = nil
+			}
 		case <-timer:
 			timer = nil
+			fired(m.wake)
 		}
+	}
+}
+
+// fired takes what is in c, if anything: a select that finds two of its channels ready chooses by chance, so that whoever
+// was chosen answers for both.
+func fired[T any](c <-chan T) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

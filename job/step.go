@@ -81,7 +81,7 @@ func (m *Manager) tickDue() bool {
 func (m *Manager) nextRound() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.more && m.anyFree() && !m.draining && !m.stopping || m.cancels {
+	if m.more && m.anyFree() && !m.draining && !m.stopping || m.cancels || m.tick.IsZero() {
 		return m.env.Clock.Now()
 	}
 	return earliest(earliest(m.tick, m.due), m.tidied.Add(tidyEvery))

@@ -158,8 +158,13 @@ func (m *Manager) pollWaits(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 		case <-m.waits.wake:
+			all = fired(timer)
 		case <-timer:
-			timer, all = nil, true
+			all = true
+			fired(m.waits.wake)
+		}
+		if all {
+			timer = nil
 		}
 		if ctx.Err() != nil {
 			return
@@ -254,10 +259,18 @@ func (w *watcher) next(ctx context.Context, rev int64) (*Job, error) {
 			continue
 		case <-w.hint:
 			if serving {
-				w.m.waits.mark(w.sub.id)
-				continue
+				select {
+				case row = <-w.sub.c: // both were ready: what is here already counts
+					if row == nil {
+						err = ErrNotFound
+					}
+				default:
+					w.m.waits.mark(w.sub.id)
+					continue
+				}
+			} else {
+				row, err = w.look(ctx)
 			}
-			row, err = w.look(ctx)
 		case <-timer:
 			row, err = w.look(ctx)
 		case row = <-w.sub.c:

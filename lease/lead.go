@@ -51,6 +51,10 @@ func (s *Session) awaitLead(ctx context.Context, name string) (*Named, error) {
 		s.mu.Lock()
 		opened := s.opened
 		s.mu.Unlock()
+		select { // what this hint asks for, the coming Acquire sees
+		case <-hint:
+		default:
+		}
 		n, err := s.Acquire(ctx, name)
 		if err == nil && n.lead() {
 			return n, nil

@@ -130,7 +130,17 @@ func (j jobs) Claim(ctx context.Context, x store.Tx, c job.Claim) (job.Claimed, 
 			x.(*tx).saw(claimed{c, out.Rows})
 		}
 		return out, err
-	}, func(r job.Claimed) string { return rowsNote(r.Rows) })
+	}, func(r job.Claimed) string { return fmt.Sprintf("max=%d ", c.Max) + rowsNote(r.Rows) + askNote(r) })
+}
+
+// askNote is what else a claim asks its round to do.
+func askNote(r job.Claimed) (s string) {
+	for i, on := range []bool{r.More, r.Sweep, r.Due, r.Cancels} {
+		if on {
+			s += [...]string{" more", " sweep", " due", " cancels"}[i]
+		}
+	}
+	return s
 }
 
 func rowsNote(rows []job.Row) string {
