@@ -23,12 +23,7 @@ var seed []byte
 
 func main() { os.Exit(run()) }
 
-// Exit statuses: 78 is EX_CONFIG of sysexits.h.
-const (
-	failed    = 1
-	badConfig = 78
-	impatient = 130
-)
+const badConfig = 78 // EX_CONFIG of sysexits.h
 
 func run() int {
 	cfg, err := server.Parse(os.Args[1:], os.Getenv, seed, os.Stdout)
@@ -51,7 +46,7 @@ func run() int {
 		again := make(chan os.Signal, 1)
 		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
 		<-again
-		os.Exit(impatient)
+		os.Exit(130)
 	})
 	if err := s.Run(ctx); err != nil {
 		return tell(err)
@@ -66,5 +61,5 @@ func tell(err error) int {
 	if errors.As(err, &bad) {
 		return badConfig
 	}
-	return failed
+	return 1
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/examples/refserver/csapi"
 )
 
 // pool is the range of addresses that machines get.
@@ -50,7 +51,7 @@ func (q *tx) allocate(ctx context.Context, n networkRow, nic, want string) (addr
 	a := p.first
 	if want != "" {
 		if a, err = netip.ParseAddr(want); err != nil || !p.has(a) {
-			return "", "", badParam("ipaddress", dispatch.OutOfRange, want, n.First+" to "+n.Last)
+			return "", "", csapi.BadParam("ipaddress", dispatch.OutOfRange, want, n.First+" to "+n.Last)
 		}
 		if used[a.String()] {
 			return "", "", dispatch.Errorf(dispatch.Allocation, "address %s of network %s is taken", want, n.Name)

@@ -31,14 +31,14 @@ func (c *Cloud) flows() {
 		Then("begin", c.beginUp, c.giveUp).
 		Then("place", c.place, c.unplace, power).
 		Then("volume", c.makeVolume, c.dropVolume).
-		Then("define", c.define, c.undefine, again...).
-		Then("start", c.power, c.unpower, again...).
+		Then("define", c.on(c.define), c.on(undefine), again...).
+		Then("start", c.on(powerOn), c.on(powerOff), again...).
 		Then("record", c.record, nil, flow.Retry(quick, 5))
 	c.startFlow = flow.New[bringUp]("start").Env(c.env).
 		Then("begin", c.beginUp, c.giveUp).
 		Then("place", c.place, c.unplace, power).
-		Then("define", c.define, nil, again...).
-		Then("start", c.power, c.unpower, again...).
+		Then("define", c.on(c.define), nil, again...).
+		Then("start", c.on(powerOn), c.on(powerOff), again...).
 		Then("record", c.record, nil, flow.Retry(quick, 5))
 }
 
@@ -76,20 +76,14 @@ func (c *Cloud) giveUp(ctx context.Context, r *bringUp) error {
 }
 
 func (c *Cloud) makeVolume(ctx context.Context, r *bringUp) error {
-	return c.in(ctx, func(ctx context.Context, q *tx) error {
-		_, err := q.exec(ctx, `UPDATE rs_volume SET state = 'Ready', version = version + 1 WHERE vm = ? AND state = 'Allocated'`, r.VM)
-		return err
-	})
+	return c.write(ctx, `UPDATE rs_volume SET state = 'Ready', version = version + 1 WHERE vm = ? AND state = 'Allocated'`, r.VM)
 }
 
 func (c *Cloud) dropVolume(ctx context.Context, r *bringUp) error {
-	return c.in(ctx, func(ctx context.Context, q *tx) error {
-		_, err := q.exec(ctx, `DELETE FROM rs_volume WHERE vm = ?`, r.VM)
-		return err
-	})
+	return c.write(ctx, `DELETE FROM rs_volume WHERE vm = ?`, r.VM)
 }
 
-func (c *Cloud) define(ctx context.Context, r *bringUp) error {
+func (c *Cloud) define(ctx context.Context, d hypervisor.Driver, r *bringUp) error {
 	v, err := vmByID(ctx, c.bun, r.VM)
 	if err != nil {
 		return err
@@ -98,37 +92,30 @@ func (c *Cloud) define(ctx context.Context, r *bringUp) error {
 	if err != nil {
 		return err
 	}
-	d, err := c.hosts.driver(r.Host)
-	if err != nil {
-		return err
-	}
-	if _, err := d.Define(ctx, c.domain(v, nics[r.VM], epoch(ctx))); err != nil {
-		return c.cannot(ctx, r, err)
-	}
-	return nil
+	_, err = d.Define(ctx, c.domain(v, nics[r.VM], epoch(ctx)))
+	return err
 }
 
-func (c *Cloud) undefine(ctx context.Context, r *bringUp) error {
-	d, err := c.hosts.driver(r.Host)
-	if err != nil {
-		return err
+// on does something on the host that was chosen.
+func (c *Cloud) on(f func(ctx context.Context, d hypervisor.Driver, r *bringUp) error) func(context.Context, *bringUp) error {
+	return func(ctx context.Context, r *bringUp) error {
+		d, err := c.hosts.driver(r.Host)
+		if err != nil {
+			return err
+		}
+		return c.cannot(ctx, r, f(ctx, d, r))
 	}
+}
+
+func undefine(ctx context.Context, d hypervisor.Driver, r *bringUp) error {
 	return d.Undefine(ctx, r.VM)
 }
 
-func (c *Cloud) power(ctx context.Context, r *bringUp) error {
-	d, err := c.hosts.driver(r.Host)
-	if err != nil {
-		return err
-	}
-	return c.cannot(ctx, r, d.Start(ctx, r.VM, hypervisor.StartOptions{Epoch: epoch(ctx)}))
+func powerOn(ctx context.Context, d hypervisor.Driver, r *bringUp) error {
+	return d.Start(ctx, r.VM, hypervisor.StartOptions{Epoch: epoch(ctx)})
 }
 
-func (c *Cloud) unpower(ctx context.Context, r *bringUp) error {
-	d, err := c.hosts.driver(r.Host)
-	if err != nil {
-		return err
-	}
+func powerOff(ctx context.Context, d hypervisor.Driver, r *bringUp) error {
 	return d.Stop(ctx, r.VM, hypervisor.StopOptions{Epoch: epoch(ctx)})
 }
 

@@ -120,21 +120,16 @@ func (c *Cloud) Registry(jobs *job.Manager) *dispatch.Registry {
 		Env: c.env, Tx: c.db, Jobs: jobs, Entities: c.entities, Restore: restore,
 		Known: []string{"isrecursive", "ttl", "fields"},
 	}
-	minutes := func(n int) dispatch.Option { return dispatch.Job(job.Timeout(time.Duration(n) * time.Minute)) }
 	unwinds := dispatch.Job(job.Unwinds(), job.Grace(30*time.Minute))
 	thrice := dispatch.Job(job.Retry(func() backoff.BackOff {
 		return backoff.NewExponentialBackOff(backoff.WithInitialInterval(2*time.Second), backoff.WithMultiplier(2))
 	}, 3))
 	dispatch.Async(r, jobs, "deployVirtualMachine", c.createVM, c.deploy, dispatch.Doc("Creates and automatically starts a virtual machine"),
-		dispatch.SyncKey(deployVM.key), dispatch.ResourceOf(func(p deployVM) string { return vmResource(p.VM) }), minutes(15), unwinds, dispatch.Cancellable())
-	dispatch.Async(r, jobs, "startVirtualMachine", nil, c.startVM, dispatch.Doc("Starts a virtual machine"),
-		turn(func(p startVM) dispatch.UUID { return p.ID }), about(func(p startVM) dispatch.UUID { return p.ID }), minutes(5), unwinds, dispatch.Cancellable())
-	dispatch.Async(r, jobs, "stopVirtualMachine", nil, c.stopVM, dispatch.Doc("Stops a virtual machine"),
-		turn(func(p stopVM) dispatch.UUID { return p.ID }), about(func(p stopVM) dispatch.UUID { return p.ID }), minutes(5), thrice)
-	dispatch.Async(r, jobs, "rebootVirtualMachine", nil, c.rebootVM, dispatch.Doc("Reboots a virtual machine"),
-		turn(func(p rebootVM) dispatch.UUID { return p.ID }), about(func(p rebootVM) dispatch.UUID { return p.ID }), minutes(5))
-	dispatch.Async(r, jobs, "destroyVirtualMachine", nil, c.destroyVM, dispatch.Doc("Destroys a virtual machine"),
-		turn(func(p destroyVM) dispatch.UUID { return p.ID }), about(func(p destroyVM) dispatch.UUID { return p.ID }), minutes(5))
+		dispatch.SyncKey(deployVM.key), dispatch.ResourceOf(func(p deployVM) string { return vmResource(p.VM) }), dispatch.Job(job.Timeout(15*time.Minute)), unwinds, dispatch.Cancellable())
+	verb(r, jobs, "startVirtualMachine", c.startVM, dispatch.Doc("Starts a virtual machine"), unwinds, dispatch.Cancellable())
+	verb(r, jobs, "stopVirtualMachine", c.stopVM, dispatch.Doc("Stops a virtual machine"), thrice)
+	verb(r, jobs, "rebootVirtualMachine", c.rebootVM, dispatch.Doc("Reboots a virtual machine"))
+	verb(r, jobs, "destroyVirtualMachine", c.destroyVM, dispatch.Doc("Destroys a virtual machine"))
 	dispatch.List(r, "listVirtualMachines", c.listVMs, dispatch.Doc("Lists the virtual machines of the account"))
 	dispatch.List(r, "listZones", c.listZones, dispatch.Doc("Lists zones"))
 	dispatch.List(r, "listServiceOfferings", c.listServiceOfferings, dispatch.Doc("Lists service offerings"))
@@ -144,13 +139,19 @@ func (c *Cloud) Registry(jobs *job.Manager) *dispatch.Registry {
 	return r
 }
 
-func turn[C any](id func(C) dispatch.UUID) dispatch.Option {
-	return dispatch.SyncKey(func(p C) syncqueue.Key { return syncqueue.Key{Kind: "vm", ID: string(id(p))} })
+// verb registers a command on one machine: its jobs take turns on it, and have 5 min.
+func verb[C interface{ vm() string }](r *dispatch.Registry, m *job.Manager, name string, f func(context.Context, C) (VMResult, error), opts ...dispatch.Option) {
+	dispatch.Async(r, m, name, nil, f, append(opts,
+		dispatch.SyncKey(func(p C) syncqueue.Key { return syncqueue.Key{Kind: "vm", ID: p.vm()} }),
+		dispatch.ResourceOf(func(p C) string { return vmResource(p.vm()) }), dispatch.Job(job.Timeout(5*time.Minute)))...)
 }
 
-func about[C any](id func(C) dispatch.UUID) dispatch.Option {
-	return dispatch.ResourceOf(func(p C) string { return vmResource(string(id(p))) })
+// target is the machine of a verb.
+type target struct {
+	ID dispatch.UUID `param:"id,required,entity=virtualmachine"`
 }
+
+func (t target) vm() string { return string(t.ID) }
 
 // entities tells which ids exist.
 func (c *Cloud) entities(ctx context.Context, typ string, ids []string) (map[string]dispatch.Entity, error) {
@@ -219,9 +220,9 @@ func ParseSimFault(s string) (f SimFault, err error) {
 }
 
 // simulate makes a host whose state lies in the database.
-func (c *Cloud) simulate(h HostInfo) (hypervisor.Driver, error) {
+func (c *Cloud) simulate(h hostRow) (hypervisor.Driver, error) {
 	host, err := sim.NewHost(sim.Config{
-		Env: c.env, ID: h.ID, Name: h.Name, VCPUs: h.CPUs, MemoryMiB: h.MemoryMiB, Times: c.cfg.SimTimes, State: simState{&c.tables},
+		Env: c.env, ID: h.ID, Name: h.Name, VCPUs: int(h.CPUs), MemoryMiB: h.MemoryMiB, Times: c.cfg.SimTimes, State: simState{&c.tables},
 	})
 	if err != nil {
 		return nil, err

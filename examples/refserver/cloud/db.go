@@ -46,6 +46,11 @@ func (t *tables) in(ctx context.Context, f func(ctx context.Context, q *tx) erro
 	})
 }
 
+// write is a transaction of one statement.
+func (t *tables) write(ctx context.Context, query string, args ...any) error {
+	return t.in(ctx, func(ctx context.Context, q *tx) error { _, err := q.exec(ctx, query, args...); return err })
+}
+
 // open joins a transaction that drover opened.
 func (t *tables) open(x store.Tx) (*tx, error) {
 	q, err := t.db.Bun(x)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/examples/refserver/csapi"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
 )
@@ -38,33 +40,25 @@ const maxUserData = 32 << 10
 // Validate checks what one parameter alone can be wrong in.
 func (p deployVM) Validate() error {
 	if p.UserData != "" && !base64Within(p.UserData, maxUserData) {
-		return badParam("userdata", dispatch.TooLong, "", "base64 of at most 32 KiB")
+		return csapi.BadParam("userdata", dispatch.TooLong, "", "base64 of at most 32 KiB")
 	}
 	if p.IPAddress != "" {
 		if a, err := netip.ParseAddr(p.IPAddress); err != nil || !a.Is4() {
-			return badParam("ipaddress", dispatch.BadType, p.IPAddress, "an IPv4 address")
+			return csapi.BadParam("ipaddress", dispatch.BadType, p.IPAddress, "an IPv4 address")
 		}
 	}
 	for i, n := range p.Networks {
 		if slices.Contains(p.Networks[:i], n) {
-			return badParam("networkids", dispatch.Duplicate, string(n), "each network once")
+			return csapi.BadParam("networkids", dispatch.Duplicate, string(n), "each network once")
 		}
 	}
 	return nil
 }
 
 func base64Within(text string, limit int) bool {
-	for _, enc := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding, base64.RawStdEncoding, base64.RawURLEncoding} {
-		if b, err := enc.DecodeString(text); err == nil {
-			return len(b) <= limit
-		}
-	}
-	return false
-}
-
-func badParam(field, reason, value, want string) error {
-	fe := &dispatch.FieldError{Field: field, Reason: reason, Value: value, Limit: want}
-	return &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+	std := strings.NewReplacer("-", "+", "_", "/", "=", "").Replace(text) // clients use either alphabet, padded or not
+	b, err := base64.RawStdEncoding.DecodeString(std)
+	return err == nil && len(b) <= limit
 }
 
 // createVM allocates the machine in the transaction that submits its job: row, address, card, volume.
@@ -77,9 +71,9 @@ func (c *Cloud) createVM(ctx context.Context, x store.Tx, p *deployVM) (string, 
 	t := s.template(string(p.Template))
 	switch {
 	case p.Account != "" && p.Account != c.inv.owner.Account:
-		return "", badParam("account", dispatch.NoSuchEntity, p.Account, "")
+		return "", csapi.BadParam("account", dispatch.NoSuchEntity, p.Account, "")
 	case p.RootDisk > 0 && p.RootDisk < t.RootGiB:
-		return "", badParam("rootdisksize", dispatch.OutOfRange, fmt.Sprint(p.RootDisk), fmt.Sprintf("at least the template's %d GiB", t.RootGiB))
+		return "", csapi.BadParam("rootdisksize", dispatch.OutOfRange, fmt.Sprint(p.RootDisk), fmt.Sprintf("at least the template's %d GiB", t.RootGiB))
 	}
 	v := &vmRow{
 		base: base{ID: or(string(p.CustomID), c.env.NewID), Created: q.now, Version: 1}, Name: p.Name, Display: p.Display,
@@ -88,7 +82,7 @@ func (c *Cloud) createVM(ctx context.Context, x store.Tx, p *deployVM) (string, 
 	}
 	if p.CustomID != "" {
 		if _, err := vmByID(ctx, q, v.ID); err == nil {
-			return "", badParam("customid", dispatch.Duplicate, v.ID, "an id that is not in use")
+			return "", csapi.BadParam("customid", dispatch.Duplicate, v.ID, "an id that is not in use")
 		}
 	}
 	if v.Name == "" {

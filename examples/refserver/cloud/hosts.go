@@ -9,16 +9,9 @@ import (
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 )
 
-// HostInfo is what a driver is opened by.
-type HostInfo struct {
-	ID, Name  string
-	CPUs      int
-	MemoryMiB int64
-}
-
 // drivers are the connections to hosts, opened once each.
 type drivers struct {
-	open func(HostInfo) (hypervisor.Driver, error)
+	open func(hostRow) (hypervisor.Driver, error)
 
 	mu sync.Mutex
 	by map[string]hypervisor.Driver
@@ -30,7 +23,7 @@ func (d *drivers) add(h hostRow) error {
 	if d.by[h.ID] != nil {
 		return nil
 	}
-	drv, err := d.open(HostInfo{ID: h.ID, Name: h.Name, CPUs: int(h.CPUs), MemoryMiB: h.MemoryMiB})
+	drv, err := d.open(h)
 	if err != nil {
 		return err
 	}

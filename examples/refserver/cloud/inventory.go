@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"sync"
+
+	"github.com/uptrace/bun"
 )
 
 // inventory holds what hardly ever changes, read at the start and again when an id is unknown: everything but machines.
@@ -42,26 +44,13 @@ func (i *inventory) now() *stock {
 
 func (i *inventory) load(ctx context.Context) (err error) {
 	s, q := &stock{}, i.t.bun
-	if s.zones, err = all[zoneRow](ctx, q, ""); err != nil {
-		return err
-	}
-	if s.pods, err = all[podRow](ctx, q, ""); err != nil {
-		return err
-	}
-	if s.clusters, err = all[clusterRow](ctx, q, ""); err != nil {
-		return err
-	}
-	if s.hosts, err = all[hostRow](ctx, q, ""); err != nil {
-		return err
-	}
-	if s.offerings, err = all[offeringRow](ctx, q, ""); err != nil {
-		return err
-	}
-	if s.templates, err = all[templateRow](ctx, q, ""); err != nil {
-		return err
-	}
-	if s.networks, err = all[networkRow](ctx, q, ""); err != nil {
-		return err
+	for _, err := range []error{
+		read(ctx, q, &s.zones), read(ctx, q, &s.pods), read(ctx, q, &s.clusters), read(ctx, q, &s.hosts), read(ctx, q, &s.offerings),
+		read(ctx, q, &s.templates), read(ctx, q, &s.networks),
+	} {
+		if err != nil {
+			return err
+		}
 	}
 	if err = q.NewRaw(`SELECT name, id, label, created FROM rs_node ORDER BY created, name`).Scan(ctx, &s.nodes); err != nil {
 		return fmt.Errorf("cloud: %w", err)
@@ -75,6 +64,11 @@ func (i *inventory) load(ctx context.Context) (err error) {
 	defer i.mu.Unlock()
 	i.at = s
 	return nil
+}
+
+func read[R any](ctx context.Context, q bun.IDB, rows *[]R) (err error) {
+	*rows, err = all[R](ctx, q, "")
+	return err
 }
 
 // find gives the row with that id, or the zero one.

@@ -49,9 +49,7 @@ type MasterKey struct{ aead cipher.AEAD }
 
 // NewMasterKeyText makes the text of a new key file: 64 hex digits.
 func NewMasterKeyText() string {
-	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b) + "\n"
+	return hex.EncodeToString(secret()) + "\n"
 }
 
 // ParseMasterKey reads 64 hex digits.
@@ -120,11 +118,12 @@ func (c *Cloud) adminKey(ctx context.Context) (k Credentials, err error) {
 	return k, err
 }
 
-// token is 32 random bytes as text.
-func token() string {
+func token() string { return base64.RawURLEncoding.EncodeToString(secret()) }
+
+func secret() []byte {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b) // never fails
-	return base64.RawURLEncoding.EncodeToString(b)
+	return b
 }
 
 // keyring are all API keys in clear, by key. A look-up costs the same for a known and an unknown one.

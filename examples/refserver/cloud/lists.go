@@ -162,11 +162,10 @@ func (c *Cloud) listHosts(ctx context.Context, p listHosts) (dispatch.Page[Host]
 		}
 	}
 	s := c.inv.now()
-	server := func() (string, string) { return s.server(c.env.Node) }
 	var all []Host
 	for _, row := range s.hosts {
 		usage, _ := c.tracker.Usage(row.ID)
-		h := s.showHost(row, usage, server)
+		h := s.showHost(row, usage, c.env.Node)
 		if !p.match(h) {
 			continue
 		}

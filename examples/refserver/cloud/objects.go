@@ -238,7 +238,7 @@ func (n networkRow) netmask() string {
 }
 
 // showHost makes the answer's object with the tracker's figures.
-func (s *stock) showHost(h hostRow, u tracker.Usage, server func() (string, string)) Host {
+func (s *stock) showHost(h hostRow, u tracker.Usage, node string) Host {
 	cluster := s.cluster(h.Cluster)
 	pod := s.pod(cluster.Pod)
 	total := h.CPUs * vcpuRatio
@@ -250,7 +250,7 @@ func (s *stock) showHost(h hostRow, u tracker.Usage, server func() (string, stri
 		MemoryTotal: h.MemoryMiB << 20, MemoryAllocated: u.Used.MemoryMiB << 20, MemoryUsed: u.Used.MemoryMiB << 20,
 		LastPinged: csapi.Time(u.At), Created: csapi.Time(at(h.Created)),
 	}
-	out.ServerID, out.ServerName = server()
+	out.ServerID, out.ServerName = s.server(node)
 	return out
 }
 

@@ -13,7 +13,7 @@ import (
 const grace = 120 * time.Second
 
 type startVM struct {
-	ID   dispatch.UUID `param:"id,required,entity=virtualmachine"`
+	target
 	Host dispatch.UUID `param:"hostid,entity=host,roles=admin" doc:"on this host or not at all"`
 }
 
@@ -26,8 +26,8 @@ func (c *Cloud) startVM(ctx context.Context, p startVM) (VMResult, error) {
 }
 
 type stopVM struct {
-	ID     dispatch.UUID `param:"id,required,entity=virtualmachine"`
-	Forced bool          `param:"forced" doc:"cut the power"`
+	target
+	Forced bool `param:"forced" doc:"cut the power"`
 }
 
 func (c *Cloud) stopVM(ctx context.Context, p stopVM) (VMResult, error) {
@@ -93,8 +93,8 @@ func (c *Cloud) haltOnHost(ctx context.Context, v *vmRow, forced bool) error {
 }
 
 type rebootVM struct {
-	ID     dispatch.UUID `param:"id,required,entity=virtualmachine"`
-	Forced bool          `param:"forced" doc:"reset it"`
+	target
+	Forced bool `param:"forced" doc:"reset it"`
 }
 
 func (c *Cloud) rebootVM(ctx context.Context, p rebootVM) (VMResult, error) {
@@ -117,8 +117,8 @@ func (c *Cloud) rebootVM(ctx context.Context, p rebootVM) (VMResult, error) {
 }
 
 type destroyVM struct {
-	ID      dispatch.UUID `param:"id,required,entity=virtualmachine"`
-	Expunge bool          `param:"expunge,roles=admin" doc:"remove it for good at once"`
+	target
+	Expunge bool `param:"expunge,roles=admin" doc:"remove it for good at once"`
 }
 
 func (c *Cloud) destroyVM(ctx context.Context, p destroyVM) (VMResult, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover/dispatch"
@@ -118,11 +119,9 @@ func handedOn(ctx context.Context) bool {
 	return errors.Is(cause, job.ErrLost) || errors.Is(cause, job.ErrStopping)
 }
 
-const settleTime = 30 * time.Second
-
 // aside is a context for settling what a job that is over its time, or cancelled, leaves.
 func aside(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	return context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 }
 
 // truth gives the state that the host reports; Unknown if it cannot be read.
@@ -202,10 +201,5 @@ func domainName(v *vmRow) string {
 
 // vmName is the machine's name in a domain's.
 func vmName(domain string) string {
-	for i := len(domain) - 1; i >= 0; i-- {
-		if domain[i] == '.' {
-			return domain[:i]
-		}
-	}
-	return domain
+	return domain[:max(0, strings.LastIndexByte(domain, '.'))]
 }

@@ -47,8 +47,7 @@ func (f *Face) apis(ctx context.Context, c listApis) (dispatch.Page[api], error)
 		}
 	}
 	if c.Name != "" && len(all) == 0 {
-		fe := &dispatch.FieldError{Field: "name", Reason: dispatch.NotOneOf, Value: cut(c.Name), Limit: "a command you may use"}
-		return dispatch.Page[api]{}, &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+		return dispatch.Page[api]{}, BadParam("name", dispatch.NotOneOf, c.Name, "a command you may use")
 	}
 	return dispatch.Page[api]{Items: all, Total: len(all)}, nil
 }

@@ -30,7 +30,11 @@ func (f *Face) authenticate(ctx context.Context, r *request) (any, error) {
 	if !known {
 		secret = f.decoy
 	}
-	signed := Verify(r.params, r.get("signature"), secret)
+	signature := r.get("signature")
+	if signature == "" {
+		signature = "AAAAAAAAAAAAAAAAAAAAAAAAAAA=" // the same work
+	}
+	signed := Verify(r.params, signature, secret)
 	if !known || !signed || !f.inTime(r) {
 		return nil, errUnauthenticated
 	}

@@ -22,13 +22,6 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return []byte(`"` + time.Time(t).UTC().Format(timeLayout) + `"`), nil
 }
 
-// UnmarshalJSON reads the layout.
-func (t *Time) UnmarshalJSON(b []byte) error {
-	at, err := time.Parse(`"`+timeLayout+`"`, string(b))
-	*t = Time(at)
-	return err
-}
-
 // IsZero makes omitzero work.
 func (t Time) IsZero() bool { return time.Time(t).IsZero() }
 

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"regexp"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -126,9 +126,8 @@ func (f *Face) serve(ctx context.Context, r *http.Request, q *request) (caller, 
 	}
 	c := q.command(caller)
 	if async && q.has("customjobid") {
-		if c.JobID = strings.ToLower(q.get("customjobid")); !isUUID(c.JobID) {
-			fe := &dispatch.FieldError{Field: "customjobid", Reason: dispatch.BadType, Value: cut(c.JobID), Limit: "a UUID"}
-			return caller, nil, &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+		if c.JobID = strings.ToLower(q.get("customjobid")); !uuid.MatchString(c.JobID) {
+			return caller, nil, BadParam("customjobid", dispatch.BadType, c.JobID, "a UUID")
 		}
 	}
 	answer, err = f.cfg.Registry.Dispatch(ctx, c)
@@ -160,11 +159,8 @@ func isAdmin(caller any) bool {
 }
 
 func retryAfter(w http.ResponseWriter, code dispatch.Code) {
-	switch code {
-	case dispatch.Draining:
-		w.Header().Set("Retry-After", strconv.Itoa(5))
-	case dispatch.RateLimited:
-		w.Header().Set("Retry-After", strconv.Itoa(1))
+	if code == dispatch.Draining {
+		w.Header().Set("Retry-After", "5")
 	}
 }
 
@@ -191,6 +187,8 @@ func (f *Face) log(ctx context.Context, r *http.Request, command string, status 
 	f.env.Logger.LogAttrs(ctx, level, "request", attrs...)
 }
 
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+
 // traced continues the caller's trace, or begins one.
 func traced(r *http.Request) (context.Context, string) {
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
@@ -204,23 +202,4 @@ func traced(r *http.Request) (context.Context, string) {
 		ctx = trace.ContextWithSpanContext(ctx, sc)
 	}
 	return ctx, sc.TraceID().String()
-}
-
-func isUUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i, c := range []byte(s) {
-		switch i {
-		case 8, 13, 18, 23:
-			if c != '-' {
-				return false
-			}
-		default:
-			if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-				return false
-			}
-		}
-	}
-	return true
 }

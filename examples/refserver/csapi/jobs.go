@@ -96,7 +96,7 @@ func (f *Face) find(ctx context.Context, c queryAsyncJobResult) (*job.Job, error
 		return j, noJob(err, c.JobID)
 	}
 	if c.ResourceType == "" || c.ResourceID == "" {
-		return nil, missing("jobid", "missing parameter jobid, or resourcetype and resourceid")
+		return nil, BadParam("jobid", dispatch.Missing, "", "missing parameter jobid, or resourcetype and resourceid")
 	}
 	typ, err := resourceType(c.ResourceType)
 	if err != nil {
@@ -109,7 +109,7 @@ func (f *Face) find(ctx context.Context, c queryAsyncJobResult) (*job.Job, error
 	for j, err := range f.cfg.Jobs.List(ctx, q) {
 		return j, err
 	}
-	return nil, noEntity("resourceid", string(c.ResourceID))
+	return nil, BadParam("resourceid", dispatch.NoSuchEntity, string(c.ResourceID), "")
 }
 
 func (f *Face) list(ctx context.Context, c listAsyncJobs) (dispatch.Page[asyncJob], error) {
@@ -127,7 +127,7 @@ func (f *Face) list(ctx context.Context, c listAsyncJobs) (dispatch.Page[asyncJo
 			q.Resource = ResourceOf(typ, string(c.ResourceID))
 		}
 	} else if c.ResourceID != "" {
-		return dispatch.Page[asyncJob]{}, missing("resourcetype", "missing parameter resourcetype, which resourceid needs")
+		return dispatch.Page[asyncJob]{}, BadParam("resourcetype", dispatch.Missing, "", "missing parameter resourcetype, which resourceid needs")
 	}
 	var all []asyncJob
 	for j, err := range f.cfg.Jobs.List(ctx, q) {
@@ -157,7 +157,7 @@ func (f *Face) exists(ctx context.Context, typ, id string) error {
 	}
 	found, err := f.cfg.Registry.Entities(ctx, strings.ToLower(typ), []string{id})
 	if err == nil && len(found) == 0 {
-		err = noEntity("resourceid", id)
+		err = BadParam("resourceid", dispatch.NoSuchEntity, id, "")
 	}
 	return err
 }
@@ -176,8 +176,7 @@ func states(status string) ([]job.State, error) {
 	if slices.Contains(unfinished, s) || final(s) {
 		return []job.State{s}, nil
 	}
-	fe := &dispatch.FieldError{Field: "jobstatus", Reason: dispatch.NotOneOf, Value: cut(status), Limit: "0, 1, 2 or the name of a state"}
-	return nil, &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+	return nil, BadParam("jobstatus", dispatch.NotOneOf, status, "0, 1, 2 or the name of a state")
 }
 
 func final(s job.State) bool { return s == job.Succeeded || s == job.Failed || s == job.Cancelled }
@@ -189,25 +188,14 @@ func resourceType(s string) (string, error) {
 	if typ, ok := resourceTypes[strings.ToLower(s)]; ok {
 		return typ, nil
 	}
-	fe := &dispatch.FieldError{Field: "resourcetype", Reason: dispatch.NotOneOf, Value: cut(s), Limit: "VirtualMachine or Host"}
-	return "", &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+	return "", BadParam("resourcetype", dispatch.NotOneOf, s, "VirtualMachine or Host")
 }
 
 func noJob(err error, id dispatch.UUID) error {
 	if errors.Is(err, job.ErrNotFound) {
-		return noEntity("jobid", string(id))
+		return BadParam("jobid", dispatch.NoSuchEntity, string(id), "")
 	}
 	return err
-}
-
-func noEntity(param, value string) error {
-	fe := &dispatch.FieldError{Field: param, Reason: dispatch.NoSuchEntity, Value: value}
-	return &dispatch.Error{Code: dispatch.NotFound, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
-}
-
-func missing(param, text string) error {
-	fe := &dispatch.FieldError{Field: param, Reason: dispatch.Missing, Limit: text}
-	return &dispatch.Error{Code: dispatch.Invalid, Text: text, Fields: []*dispatch.FieldError{fe}}
 }
 
 // show is a job in this face's words. A cancelled one is 2, never 3: clients poll a 3 until their time-out.

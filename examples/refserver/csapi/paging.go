@@ -19,22 +19,30 @@ func (p Paging) Validate() error {
 	unlimited := p.Size != nil && *p.Size == -1
 	switch {
 	case p.Page != nil && p.Size == nil:
-		return missing("pagesize", `parameter pagesize is required when page is given: missing parameter pagesize`)
+		return BadParam("pagesize", dispatch.Missing, "", `parameter pagesize is required when page is given: missing parameter pagesize`)
 	case p.Page == nil && p.Size != nil && !unlimited:
-		return missing("page", `parameter page is required when pagesize is given: missing parameter page`)
+		return BadParam("page", dispatch.Missing, "", `parameter page is required when pagesize is given: missing parameter page`)
 	case p.Page != nil && unlimited:
-		return bad("page", fmt.Sprint(*p.Page), "no page with pagesize -1, which is all")
+		return BadParam("page", dispatch.OutOfRange, fmt.Sprint(*p.Page), "no page with pagesize -1, which is all")
 	case p.Size != nil && *p.Size > maxPage:
-		return bad("pagesize", fmt.Sprint(*p.Size), "at most 500")
+		return BadParam("pagesize", dispatch.OutOfRange, fmt.Sprint(*p.Size), "at most 500")
 	case p.Size != nil && *p.Size < 1 && !unlimited:
-		return bad("pagesize", fmt.Sprint(*p.Size), "1 to 500, or -1")
+		return BadParam("pagesize", dispatch.OutOfRange, fmt.Sprint(*p.Size), "1 to 500, or -1")
 	}
 	return nil
 }
 
-func bad(param, value, want string) error {
-	fe := &dispatch.FieldError{Field: param, Reason: dispatch.OutOfRange, Value: value, Limit: want}
-	return &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+// BadParam is the refusal of one parameter; reason is one of dispatch's.
+func BadParam(param, reason, value, want string) error {
+	fe := &dispatch.FieldError{Field: param, Reason: reason, Value: cut(value), Limit: want}
+	e := &dispatch.Error{Code: dispatch.Invalid, Text: fe.Error(), Fields: []*dispatch.FieldError{fe}}
+	switch reason {
+	case dispatch.NoSuchEntity:
+		e.Code = dispatch.NotFound
+	case dispatch.Missing:
+		e.Text = want
+	}
+	return e
 }
 
 // Window is the part of a list asked for; limit 0 = to the end.

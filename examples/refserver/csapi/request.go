@@ -114,8 +114,7 @@ func (r *request) check() error {
 		return dispatch.Errorf(dispatch.TooLarge, "parameters of more than 256 KiB")
 	}
 	if want := r.get("response"); want != "" && !strings.EqualFold(want, "json") {
-		return &dispatch.Error{Code: dispatch.Invalid, Text: "parameter response: only json is spoken here",
-			Fields: []*dispatch.FieldError{{Field: "response", Reason: dispatch.NotOneOf, Value: cut(want), Limit: "json"}}}
+		return BadParam("response", dispatch.NotOneOf, want, "json")
 	}
 	return nil
 }

@@ -66,8 +66,11 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	hypervisor := fs.String("hypervisor", "sim", "sim")
 	fs.IntVar(&cfg.SimHosts, "sim-hosts", 2, "simulated hosts")
 	fs.DurationVar(&cfg.SimLatency, "sim-latency", 300*time.Millisecond, "how long a simulated host takes to start, stop or reboot a machine")
-	var faults texts
-	fs.Var(&faults, "sim-fault", "op:match:effect, as start:name=fail*:capacity; repeatable")
+	fs.Func("sim-fault", "op:match:effect, as start:name=fail*:capacity; repeatable", func(s string) error {
+		f, err := cloud.ParseSimFault(s)
+		cfg.SimFaults = append(cfg.SimFaults, f)
+		return err
+	})
 	fs.StringVar(&cfg.Env.Node, "node", "", "unique name of this node (default host/pid/random)")
 	fs.IntVar(&cfg.Workers, "workers", 16, "jobs at once")
 	fs.DurationVar(&cfg.Hold, "hold", 20*time.Second, "how long an unfinished result is waited for, 0 to 25s")
@@ -92,13 +95,6 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 		cfg.DevKey = cloud.Credentials{Key: key, Secret: secret}
 	} else if *devKey != "" {
 		return cfg, flagError("dev-key", "want KEY:SECRET")
-	}
-	for _, text := range faults {
-		f, err := cloud.ParseSimFault(text)
-		if err != nil {
-			return cfg, &FlagError{"sim-fault", err}
-		}
-		cfg.SimFaults = append(cfg.SimFaults, f)
 	}
 	if *seedFile != "" {
 		b, err := os.ReadFile(*seedFile)
@@ -159,14 +155,6 @@ func badFlag(err error) error {
 		return flagError(name, "needs a value")
 	}
 	return flagError("flags", "%s", text)
-}
-
-type texts []string
-
-func (t *texts) String() string { return strings.Join(*t, ",") }
-func (t *texts) Set(s string) error {
-	*t = append(*t, s)
-	return nil
 }
 
 // check refuses what cannot work, naming the flag.

@@ -47,11 +47,6 @@ func (h *health) version(w http.ResponseWriter, _ *http.Request) {
 	v := map[string]string{"version": "devel"}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		v["version"], v["go"] = info.Main.Version, info.GoVersion
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				v["revision"] = s.Value
-			}
-		}
 	}
 	reply(w, http.StatusOK, v)
 }

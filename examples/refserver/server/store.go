@@ -13,6 +13,7 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/drover-cloud/drover/examples/refserver/cloud"
+	"github.com/drover-cloud/drover/store/postgres"
 	"github.com/drover-cloud/drover/store/sqlite"
 )
 
@@ -37,6 +38,16 @@ func (c *Config) openDB(ctx context.Context) (cloud.DB, *bun.DB, error) {
 		return nil, nil, &FlagError{"db", fmt.Errorf("not reachable: %w", errors.Join(err, b.Close()))}
 	}
 	return db, b, nil
+}
+
+const connections = 20 // to PostgreSQL, of one node
+
+func (c *Config) openPostgres() (cloud.DB, *bun.DB, error) {
+	b, err := postgres.Open(c.DB, connections)
+	if err != nil {
+		return nil, nil, err
+	}
+	return postgres.New(b, postgres.Config{Env: c.Env}), b, nil
 }
 
 func (c *Config) openSQLite() (cloud.DB, *bun.DB, error) {
