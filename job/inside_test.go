@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func progress(w *world) {
 }
 
 func beats(w *world) {
-	var log strings.Builder
+	var log buffer
 	n := w.idle("a", with(func(c *job.Config) { c.Env.Logger = slog.New(slog.NewTextHandler(&log, nil)) }))
 	warned := 0
 	job.Handle(n.Manager, "x", func(ctx context.Context, _ struct{}) (int, error) {
@@ -87,6 +88,25 @@ func beats(w *world) {
 	if after := strings.Count(log.String(), "job quiet") - warned; warned != 2 || after != 0 {
 		w.Errorf("%d warnings, %d after beats", warned, after)
 	}
+}
+
+// buffer is a text that may be written and read at once.
+type buffer struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.text = append(b.text, p...)
+	return len(p), nil
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.text)
 }
 
 func journal(w *world) {

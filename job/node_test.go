@@ -240,10 +240,10 @@ func fiftyJobs(w *world) {
 			w.Fatalf("%s on %s after %d", j.State, j.Session, j.Runs)
 		}
 	}
-	close(block)
 	if ran.Load() != 49 {
 		w.Errorf("%d ran", ran.Load())
 	}
+	close(block)
 }
 
 func running50(w *world, n *node) (c int) {

@@ -408,6 +408,7 @@ func deadlines(w *world) {
 	obeys := w.submit(n, job.Request{Kind: "obeys"})
 	ignores, next := w.submit(n, job.Request{Kind: "ignores", Sync: vm("1")}), w.submit(n, job.Request{Kind: "ignores", Sync: vm("1")})
 	time.Sleep(1500 * time.Millisecond)
+	w.settle()
 	if len(at) != 1 || at[0] < time.Second || at[0] > time.Second+time.Millisecond {
 		w.Fatalf("ctx ended after %v", at)
 	}
