@@ -15,7 +15,7 @@ func (l ledger) Take(ctx context.Context, x store.Tx, tok lease.Token, name stri
 	if err != nil {
 		return 0, 0, err
 	}
-	if err := (leases{l.s}).mine(ctx, t, tok); err != nil {
+	if err := leases(l).mine(ctx, t, tok); err != nil {
 		return 0, 0, err
 	}
 	if wait := due.Sub(t.Now()) - time.Second; wait > 0 {

@@ -105,7 +105,7 @@ func (n *notifier) config(ctx context.Context) (cfg *pgx.ConnConfig, err error) 
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	err = c.Raw(func(driver any) error {
 		pc, ok := driver.(*stdlib.Conn)
 		if !ok {

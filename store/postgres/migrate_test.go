@@ -55,7 +55,7 @@ func TestMigrate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer db.Close()
+		defer func() { _ = db.Close() }()
 		if err := postgres.New(db, postgres.Config{}).Migrate(t.Context()); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Fatalf("got %v", err)
 		}

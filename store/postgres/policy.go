@@ -10,7 +10,7 @@ import (
 )
 
 // Turns is the store of the turns that jobs take.
-func (j jobs) Turns() syncqueue.Store { return queues{j.s} }
+func (j jobs) Turns() syncqueue.Store { return queues(j) }
 
 type queues struct{ s *Store }
 

@@ -35,11 +35,6 @@ func migrated(t testing.TB, db *bun.DB, cfg postgres.Config) *postgres.Store {
 	return s
 }
 
-func open(t testing.TB, cfg postgres.Config) *postgres.Store {
-	t.Helper()
-	return migrated(t, fixture.OpenPostgres(t, fixture.Postgres(t).Database(t), 12), cfg)
-}
-
 // conflicting can make a transaction fail as the server does when two cross.
 type conflicting struct{ *postgres.Store }
 

@@ -17,7 +17,6 @@ type worker struct {
 	tok  lease.Token
 	r    *rand.Rand
 	held []job.Row
-	dead []job.Row
 }
 
 func (w *worker) open() {

@@ -241,7 +241,7 @@ func TestBadSchemaName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	for _, name := range []string{"Upper", "1a", `a"b`, "a;b", "a-b", strings.Repeat("a", 64), "ä", "a b"} {
 		s := postgres.New(db, postgres.Config{Schema: name})
 		if err := s.Migrate(t.Context()); !errors.Is(err, drover.ErrConfig) || !strings.Contains(err.Error(), "Schema") {
