@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,12 @@ var stores = []struct {
 }{
 	{"memory", func(testing.TB) testkit.Stores { return &memory.Store{} }},
 	{"sqlite", func(t testing.TB) testkit.Stores { return fixture.SQLite(t, drover.Env{}) }},
+	{"postgres", func(t testing.TB) testkit.Stores {
+		return fixture.PostgresStore(t, fixture.Postgres(t).Database(t), drover.Env{})
+	}},
 }
+
+func TestMain(m *testing.M) { os.Exit(fixture.Main(m)) }
 
 // onEach runs a case on every store.
 func onEach(t *testing.T, id string, f func(c *cluster)) {

@@ -50,6 +50,7 @@ type claiming struct {
 	got    []job.Row
 	left   []candidate
 	parked int64
+	cut    bool // waiters filled a look: what is behind them was not seen
 	full   bool
 }
 
@@ -64,7 +65,7 @@ func (j jobs) Claim(ctx context.Context, x store.Tx, c job.Claim) (out job.Claim
 			return out, fmt.Errorf("postgres: claim: %w", err)
 		}
 	}
-	out.Rows, out.More = cl.got, cl.full || len(cl.left) > 0
+	out.Rows, out.More = cl.got, cl.full || cl.cut || len(cl.left) > 0
 	if !t.s.every(t.s.probes, c.Session.Epoch, probeEvery) && cl.full {
 		return out, nil
 	}
@@ -139,7 +140,7 @@ func (cl *claiming) look(ctx context.Context, cur *cursor, from []position, mode
 	if cl.Oldest {
 		oldest = 1
 	}
-	began := cl.s.env.Clock.Now()
+	began, parked := cl.s.env.Clock.Now(), cl.parked
 	var met, heads []position
 	s := starter{candidate: candidate{queue: queue}, session: cl.Session.Node, sessionEpoch: cl.Session.Epoch}
 	err := cl.only(ctx, claims[form][oldest], func(scan func(...any) error) error {
@@ -172,6 +173,7 @@ func (cl *claiming) look(ctx context.Context, cur *cursor, from []position, mode
 	if len(met) > 0 {
 		cl.saw(s.now)
 	}
+	cl.cut = cl.cut || cl.parked > parked && len(met)+int(cl.parked-parked) >= n
 	cl.s.seen(cur, mode, cl.s.env.Clock.Now().Sub(began), len(met) >= n, append(heads, met...))
 	return len(met), nil
 }

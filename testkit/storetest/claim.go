@@ -24,6 +24,7 @@ func claims(t *testing.T, open func(t testing.TB) testkit.Stores) {
 		{"st-34 claim 4: a kind becomes limited", claimLimited},
 		{"st-35 claim 5: once", claimOnce},
 		{"st-36 claim 6: heads for others", claimOthers},
+		{"st-37 claim 7: more behind waiters", claimBehind},
 		{"st-37 claim 7: probe", claimProbe},
 	})
 }
@@ -245,6 +246,26 @@ func claimOthers(r *rig) {
 	same(r.t, "foreign kind", numbers(rows), []int{1})
 	r.must(end(rows[0], job.Cancelled))
 	r.start(2)
+}
+
+// claimBehind: waiters of a held key may cost a claim its batch, but then it says that there is more.
+func claimBehind(r *rig) {
+	r.insert(keyedRows(vm, 1, 1)...)
+	r.start(1)
+	for n := 2; n <= 41; n++ { // each an arrival of its own
+		r.insert(keyed(n, vm))
+	}
+	r.insert(plain(50))
+	for round := 0; ; round++ {
+		got := r.claim(r.all(5))
+		if len(got.Rows) > 0 {
+			same(r.t, "claimed", numbers(got.Rows), []int{50})
+			return
+		}
+		if !got.More || round > 20 {
+			r.t.Fatalf("round %d found nothing, more %v; a job is ready", round, got.More)
+		}
+	}
 }
 
 func claimProbe(r *rig) {
