@@ -286,13 +286,13 @@ func claimProbe(r *rig) {
 		}
 	}
 	idle("empty store")
-	soon := r.now().Add(50 * time.Millisecond)
+	soon := r.now().Add(r.soon())
 	r.insert(with(plain(1), func(row *job.Row) { row.RunAt = soon }), with(plain(2), func(row *job.Row) { row.Kind = "foreign" }))
 	idle("nothing for this node")
 	if p := probe(); !p.Next.IsZero() && !p.Next.Equal(soon) {
 		r.t.Fatalf("next %v, want %v", p.Next, soon)
 	}
-	r.pass(60 * time.Millisecond)
+	r.pass(r.soon())
 	if !probe().Due {
 		r.t.Fatal("due job unseen")
 	}

@@ -43,9 +43,9 @@ func listDue(r *rig) {
 	at := func(n int, d time.Duration) job.Row {
 		return with(plain(n), func(row *job.Row) { row.RunAt = r.now().Add(d) })
 	}
-	r.insert(at(1, 60*time.Millisecond), at(2, 50*time.Millisecond), at(3, time.Hour), plain(4))
+	r.insert(at(1, r.soon()), at(2, r.soon()-10*time.Millisecond), at(3, time.Hour), plain(4))
 	same(r.t, "not yet", len(r.found(job.Find{Due: "scheduled"})), 0)
-	r.pass(70 * time.Millisecond)
+	r.pass(r.soon())
 	same(r.t, "due", r.found(job.Find{Due: "scheduled"}), []int{2, 1})
 	same(r.t, "limited", r.found(job.Find{Due: "scheduled", Limit: 1, SkipLocked: true}), []int{2})
 	r.move(from(r.get(2), job.Ready))

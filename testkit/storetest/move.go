@@ -229,10 +229,10 @@ func moveLeaves(r *rig) {
 func moveReady(r *rig) {
 	r.limit(kindOf(free), 0)
 	later := func(row job.Row) job.Row {
-		return with(row, func(row *job.Row) { row.RunAt = r.now().Add(50 * time.Millisecond) })
+		return with(row, func(row *job.Row) { row.RunAt = r.now().Add(r.soon()) })
 	}
 	r.insert(later(plain(1)), later(keyed(2, vm)), later(keyed(3, free)), keyed(4, vm))
-	r.pass(60 * time.Millisecond)
+	r.pass(r.soon())
 	r.insert(keyed(5, vm))
 	r.hinted(job.QueueTopic("q"), func() {
 		r.move(from(r.get(1), job.Ready), from(r.get(2), job.Ready), from(r.get(3), job.Ready))
@@ -256,13 +256,13 @@ func moveKeeps(r *rig) {
 	run := r.start(1, 2)
 	r.must(end(run[0], job.Ready)) // returned by a stop
 	retry := end(run[1], job.Scheduled)
-	retry.RunAt, retry.Attempt = r.now().Add(50*time.Millisecond), 1
+	retry.RunAt, retry.Attempt = r.now().Add(r.soon()), 1
 	r.must(retry)
 	r.is(job.Ready, job.Scheduled, job.Waiting)
 	run = r.start(1)
 	r.must(end(run[0], job.Parked))
 	r.start()
-	r.pass(60 * time.Millisecond)
+	r.pass(r.soon())
 	r.move(from(r.get(2), job.Ready), from(r.get(1), job.Ready))
 	r.is(job.Ready, job.Ready, job.Waiting)
 	for _, row := range r.claim(r.all(10)).Rows {

@@ -148,10 +148,10 @@ func queueOlder(r *rig) {
 	r.insert(keyedRows(vm, 1, 2)...)
 	r.insert(keyedRows(other, 3, 3)...)
 	r.start(1, 3)
-	r.pass(50 * time.Millisecond)
+	r.pass(r.soon())
 	r.insert(keyed(4, vm), keyed(5, other))
-	same(r.t, "late waiters behind their holders", contents(r.items(syncqueue.Filter{Older: 40 * time.Millisecond})), []string{"[1]", "2"})
-	same(r.t, "of another kind", len(r.items(syncqueue.Filter{Older: 40 * time.Millisecond, Kind: "host"})), 0)
+	same(r.t, "late waiters behind their holders", contents(r.items(syncqueue.Filter{Older: r.soon() * 4 / 5})), []string{"[1]", "2"})
+	same(r.t, "of another kind", len(r.items(syncqueue.Filter{Older: r.soon() * 4 / 5, Kind: "host"})), 0)
 	same(r.t, "not so old", len(r.items(syncqueue.Filter{Older: time.Hour})), 0)
 }
 
