@@ -216,21 +216,6 @@ func TestQueueStore(t *testing.T) {
 	onEach(t, "queue-35 saturated keys hide nothing", func(c *cluster) {
 		const keys, behind = 5000, 20
 		b := c.bare()
-		cost := func(n int, k syncqueue.Key) time.Duration { // the best of many rounds that find and end one job
-			best := time.Hour
-			for i := range 60 {
-				b.insert(row(n+i, k))
-				began := time.Now()
-				rows := b.claim(100)
-				best = min(best, time.Since(began))
-				if len(rows) != 1 || rows[0].Sync != k {
-					c.t.Fatalf("one job is ready, %d were claimed", len(rows))
-				}
-				b.finish(rows, 0)
-			}
-			return best
-		}
-		empty := cost(0, vm)
 		n := 1000
 		for from := 0; from < keys; from += 500 { // each key's holder, which runs
 			rows := make([]job.Row, 500)
@@ -257,10 +242,24 @@ func TestQueueStore(t *testing.T) {
 				}
 			}
 		}
-		full := cost(500, syncqueue.Key{Kind: "vm", ID: "ready"})
-		c.t.Logf("round with an empty store %v, beside %d lines %v", empty, keys, full)
-		if full > empty*3/2+20*time.Microsecond { // the constant is the clock's and the scheduler's
-			c.t.Errorf("a round costs %v beside full lines, %v without", full, empty)
+		// The two stores take turns, so that whatever else loads the machine loads both. The arrivals have been met above.
+		empty := (&cluster{t: c.t, db: c.open(c.t)}).bare()
+		best := []time.Duration{time.Hour, time.Hour}
+		for i := range 200 {
+			for side, b := range []*bare{empty, b} {
+				b.insert(row(i, vm))
+				began := time.Now()
+				rows := b.claim(100)
+				best[side] = min(best[side], time.Since(began))
+				if len(rows) != 1 || rows[0].Sync != vm {
+					c.t.Fatalf("one job is ready, %d were claimed", len(rows))
+				}
+				b.finish(rows, 0)
+			}
+		}
+		c.t.Logf("round with an empty store %v, beside %d lines %v", best[0], keys, best[1])
+		if best[1] > best[0]*3/2 {
+			c.t.Errorf("a round costs %v beside full lines, %v without", best[1], best[0])
 		}
 	})
 

@@ -45,7 +45,7 @@ func onEach(t *testing.T, id string, f func(c *cluster)) {
 		for _, s := range stores {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
-				c := &cluster{t: t, store: s.name, db: s.open(t), changed: make(chan struct{}, 1), gates: map[int]chan struct{}{}}
+				c := &cluster{t: t, store: s.name, open: s.open, db: s.open(t), changed: make(chan struct{}, 1), gates: map[int]chan struct{}{}}
 				c.q = c.queue(nil)
 				f(c)
 				n, err := c.q.Audit(t.Context())
@@ -75,6 +75,7 @@ type task struct {
 type cluster struct {
 	t     *testing.T
 	store string
+	open  func(t testing.TB) testkit.Stores
 	db    testkit.Stores
 	q     *syncqueue.Queue
 
