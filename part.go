@@ -130,7 +130,7 @@ func (p *part) finish(err error) {
 // isStop reports whether err says only that a ctx ended.
 func isStop(err error) bool {
 	for ; err != nil; err = errors.Unwrap(err) {
-		if err == context.Canceled || err == ErrStopping {
+		if err == context.Canceled || err == ErrStopping { //nolint:errorlint // link by link
 			return true
 		}
 	}

@@ -38,7 +38,7 @@ func (p *part) supervise(ctx context.Context) error {
 		g.restarts.Add(ctx, 1, p.attrs())
 		g.env.Logger.Warn("component restarts", "component", p.path, "node", g.env.Node, "error", err, "in", d, "restarts", n)
 		if g.env.Sleep(ctx, d) != nil {
-			return nil
+			return nil //nolint:nilerr // stopped while it waited: no failure
 		}
 	}
 }

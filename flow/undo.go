@@ -113,7 +113,7 @@ func (r *run[S]) tryUndo(ctx context.Context, i int, cause error) error {
 		r.place(sc, i, try)
 		began := r.now()
 		var end func(error)
-		sc.Context, end = r.meters.span(sc.Context, "undo", s.name)
+		sc.Context, end = r.meters.span(sc.Context, "undo", s.name) //nolint:fatcontext // sc is made anew for each step
 		err := r.timed(sc, s.opts.undoTimeout, s.undo)
 		r.stepped(sc, began)
 		end(err)

@@ -19,10 +19,15 @@ type DB interface {
 	Notifier() store.Notifier
 }
 
-// Topics of hints. A store hints QueueTopic for whatever one of its methods made claimable; the Manager hints the others.
-func QueueTopic(queue string) string    { return "queue/" + queue }                            // a job of the queue may be claimable
-func JobTopic(id string) string         { return "job/" + id }                                 // the job changed in a way its waiters want to know
-func SessionTopic(session int64) string { return "session/" + strconv.FormatInt(session, 10) } // a cancel request for a job it runs
+// QueueTopic is the topic of hints that a job of the queue may be claimable. A store hints it for whatever one of its
+// methods made claimable; the Manager hints the other topics.
+func QueueTopic(queue string) string { return "queue/" + queue }
+
+// JobTopic is the topic of hints that a job changed in a way its waiters want to know.
+func JobTopic(id string) string { return "job/" + id }
+
+// SessionTopic is the topic of hints that there is a cancel request for a job the session runs.
+func SessionTopic(session int64) string { return "session/" + strconv.FormatInt(session, 10) }
 
 // Store keeps jobs, their lines and their turns (see package syncqueue), in the caller's transaction.
 //

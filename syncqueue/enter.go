@@ -2,6 +2,7 @@ package syncqueue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -81,7 +82,7 @@ func (l *Local) take() error {
 // refuse counts a refusal and gives err the key.
 func (l *Local) refuse(k Key, err error) error {
 	reason := "full"
-	if err == ErrClosed {
+	if errors.Is(err, ErrClosed) {
 		reason = "closed"
 	}
 	l.mRefused.Add(context.Background(), 1, metric.WithAttributes(attribute.String("reason", reason)))
@@ -239,7 +240,7 @@ func (e *entry) count(t *task, n int) {
 	if x.limited {
 		e.countOf(x.maxOf, n)
 	}
-	if t.shared && !(x.limited && x.maxOf == x.coalesceOf) {
+	if t.shared && (!x.limited || x.maxOf != x.coalesceOf) {
 		e.countOf(x.coalesceOf, n)
 	}
 }

@@ -207,7 +207,7 @@ func ended(ctx context.Context) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) || errors.Is(cause, ErrExpired) {
 		return cause
 	}
-	if cause == context.DeadlineExceeded {
+	if cause == context.DeadlineExceeded { //nolint:errorlint // no cause of the caller's own
 		return ErrExpired
 	}
 	return errors.Join(ErrExpired, cause)

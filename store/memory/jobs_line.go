@@ -101,7 +101,7 @@ func (l *line) next() *rec {
 // settle ends every call that changed lines: freed turns are handed on, then each line offers its next waiter.
 // t is nil after a rollback. run may start a job that was just granted its turn, instead of leaving it ready.
 func (j *jobTables) settle(t *tx, run func(r *rec) bool) {
-	for i := 0; i < len(j.dirty); i++ { // in order of change; grants touch only their own line
+	for i := 0; i < len(j.dirty); i++ { //nolint:intrange // it grows meanwhile; in order of change; grants touch only their own line
 		if l := j.dirty[i]; l.freed {
 			l.freed = false
 			if t != nil {
