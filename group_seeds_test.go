@@ -25,7 +25,6 @@ type meddler struct {
 	g    *drover.Group
 	rng  *rand.Rand
 	name string
-	ctx  context.Context
 }
 
 func (m *meddler) Run(ctx context.Context) error {

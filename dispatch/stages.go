@@ -103,7 +103,7 @@ func traced(err error, sc trace.SpanContext) error {
 	if e.Trace == "" {
 		copied := *e
 		copied.Trace = sc.TraceID().String()
-		if err != error(e) {
+		if err != error(e) { //nolint:errorlint // is it wrapped at all
 			copied.err = err // what wraps it may steer the job, as job.Permanent does
 		}
 		return &copied

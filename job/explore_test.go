@@ -129,12 +129,12 @@ func (s *storm) trouble(faults int) {
 			n.Crash()
 			s.w.Advance(time.Duration(r.IntN(15_000)) * time.Millisecond)
 			n.Restart()
-		default:
-			n.Freeze(time.Duration(8000+r.IntN(17_000)) * time.Millisecond)
 		case 1:
 			s.w.StoreDown(time.Duration(r.IntN(15_000)) * time.Millisecond)
 		case 2:
 			n.Restart()
+		default:
+			n.Freeze(time.Duration(8000+r.IntN(17_000)) * time.Millisecond)
 		}
 	}
 	for _, n := range s.nodes {

@@ -230,7 +230,7 @@ func describe(err error) (code string, meta map[string]string) {
 	}
 	if code == "" && reflect.TypeOf(err).Comparable() {
 		for _, r := range known.own {
-			if r.err == err {
+			if r.err == err { //nolint:errorlint // the caller walks the chain
 				return r.code, meta
 			}
 		}

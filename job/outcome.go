@@ -83,11 +83,11 @@ func (m *Manager) failed(o *outcome, mv *Move, now time.Time) {
 func (o *outcome) failure() error {
 	err := o.err
 	var p *permanentError
-	if errors.As(err, &p) && error(p) == err {
+	if errors.As(err, &p) && error(p) == err { //nolint:errorlint // only the outermost mark is taken off
 		err = p.err
 	}
 	var bp *backoff.PermanentError
-	if errors.As(err, &bp) && error(bp) == err {
+	if errors.As(err, &bp) && error(bp) == err { //nolint:errorlint // as above
 		err = bp.Err
 	}
 	if errors.Is(err, context.Canceled) && errors.Is(o.cause, ErrDeadline) && !errors.Is(err, ErrDeadline) {

@@ -3,7 +3,6 @@ package job_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -484,12 +483,4 @@ func (o *order) runs() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return append([]string(nil), o.ids...)
-}
-
-func names(n int, format string) []string {
-	s := make([]string, n)
-	for i := range s {
-		s[i] = fmt.Sprintf(format, i)
-	}
-	return s
 }

@@ -35,7 +35,7 @@ func (h *Handle) Cancel() {
 	switch {
 	case t == nil:
 	case t.shared:
-		h.leave(context.Canceled, context.Canceled)
+		_ = h.leave(context.Canceled, context.Canceled) // Wait answers it
 	case !t.drop(context.Canceled):
 		t.cancellable().cancel(context.Canceled)
 	}
@@ -116,7 +116,7 @@ func (h *Handle) hasLeft() bool {
 
 func (h *Handle) leaveFor(ctx context.Context, err error) error {
 	if ctx.Err() == nil {
-		h.leave(err, err)
+		_ = h.leave(err, err)
 		return err
 	}
 	return h.leave(ended(ctx), context.Cause(ctx))

@@ -93,6 +93,9 @@ func TestQueueTurns(t *testing.T) {
 		}
 		c.same("line", c.line(vm, nil), []string{})
 		keys, err := c.q.Keys(c.t.Context(), syncqueue.Filter{})
+		if err != nil {
+			c.t.Fatal(err)
+		}
 		c.same("keys", len(keys), 0)
 		boom := errors.New("disk full")
 		bad := c.node("bad", workers(0), func(cfg *job.Config) { cfg.Store = failing{cfg.Store, boom} })

@@ -20,10 +20,6 @@ type hint struct {
 	runAt    time.Time
 }
 
-func (h hint) same(o hint) bool {
-	return h.topic == o.topic && h.pos == o.pos && h.priority == o.priority
-}
-
 func (h *hint) merge(o hint) {
 	if o.runAt.Before(h.runAt) {
 		h.runAt = o.runAt
