@@ -37,12 +37,8 @@ func (w *waits) init() {
 func (w *waits) add(id string) *sub {
 	s := &sub{id, make(chan *Row, 1)}
 	w.mu.Lock()
-	first := len(w.subs) == 0
+	defer w.mu.Unlock()
 	w.subs[id] = append(w.subs[id], s)
-	w.mu.Unlock()
-	if first {
-		poke(w.wake)
-	}
 	return s
 }
 
@@ -151,7 +147,7 @@ func (m *Manager) pollWaits(ctx context.Context) {
 	m.waits.serve(true)
 	var timer <-chan time.Time
 	for {
-		if timer == nil && !m.waits.none() {
+		if timer == nil { // also while nobody waits: whether somebody does is asked when it fires
 			timer = m.env.Clock.After(m.cfg.Poll)
 		}
 		all := false
@@ -253,30 +249,33 @@ func (w *watcher) next(ctx context.Context, rev int64) (*Job, error) {
 		}
 		var row *Row
 		var err error
+		var hinted, told bool
 		select {
 		case <-ctx.Done():
 		case <-changes:
 			continue
 		case <-w.hint:
-			if serving {
-				select {
-				case row = <-w.sub.c: // both were ready: what is here already counts
-					if row == nil {
-						err = ErrNotFound
-					}
-				default:
-					w.m.waits.mark(w.sub.id)
-					continue
-				}
-			} else {
-				row, err = w.look(ctx)
-			}
+			hinted = true
 		case <-timer:
-			row, err = w.look(ctx)
 		case row = <-w.sub.c:
-			if row == nil {
-				err = ErrNotFound
+			told = true
+		}
+		hinted = fired(w.hint) || hinted
+		if hinted && serving {
+			w.m.waits.mark(w.sub.id)
+		}
+		if !told {
+			select {
+			case row = <-w.sub.c:
+				told = true
+			default:
 			}
+		}
+		switch {
+		case told && row == nil:
+			err = ErrNotFound
+		case !told && !serving && ctx.Err() == nil:
+			row, err = w.look(ctx)
 		}
 		switch {
 		case ctx.Err() != nil:
