@@ -183,4 +183,3 @@ func TestReplay(t *testing.T) {
 		}
 	})
 }
-
