@@ -15,6 +15,7 @@ var ops = []string{
 	"store.leases.open", "store.leases.renew", "store.leases.close", "store.leases.sweep", "store.leases.list",
 	"store.leases.acquire", "store.leases.release",
 	"store.ledger.take", "store.ledger.done", "store.ledger.last",
+	"store.tracker.hosts", "store.tracker.loadhost", "store.tracker.savehost", "store.tracker.putclaim", "store.tracker.setclaim",
 }
 
 var writes = func() map[string]bool {
@@ -22,7 +23,8 @@ var writes = func() map[string]bool {
 	for _, op := range ops {
 		m[op] = true
 	}
-	for _, op := range []string{opBegin, opCommit, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last"} {
+	for _, op := range []string{opBegin, opCommit, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last",
+		"store.tracker.hosts", "store.tracker.loadhost"} {
 		m[op] = false
 	}
 	return m
