@@ -14,7 +14,7 @@ setup: ## install the servers that tests need, where that is possible
 	@sh scripts/setup
 
 test: setup ## run every test, on the real servers that are there (DROVER_REQUIRE_SERVERS=1: on all)
-	$(GO) test -timeout 20m $(TESTFLAGS) ./...
+	$(GO) test -p 1 -timeout 20m $(TESTFLAGS) ./... # one package at a time: some cases bound wall time
 	@set -e; for m in $(NESTED); do echo "# $$m"; (cd $$m && $(GO) test -timeout 10m $(TESTFLAGS) ./...); done
 
 check: setup fmt vet lint tidy race ## format, vet, linters, tidy, and the tests under -race
