@@ -125,6 +125,7 @@ func (m *Manager) newRun(row *Row, token lease.Token, began time.Time) *run {
 	}
 	r := &run{m: m, row: *row, kind: k, token: token, pool: p, began: began}
 	r.progress.last = row.Progress
+	r.sealing = row.Flags&Sealed != 0
 	if !row.RunUntil.IsZero() {
 		r.limit = began.Add(row.RunUntil.Sub(row.Started))
 	}
@@ -168,6 +169,8 @@ func (r *run) call() (json.RawMessage, error) {
 	switch {
 	case errors.Is(cause, ErrStopping) || errors.Is(cause, ErrLost):
 		return nil, cause
+	case r.row.Flags&Sealed != 0: // left to us although its outcome is stored: nothing of it runs again
+		return nil, nil
 	case r.abandoned() && r.kind.opt.abandon != nil:
 		ctx := r.m.meters.running(r)
 		return nil, r.kind.opt.abandon(ctx, r.row.public())

@@ -238,15 +238,22 @@ func seals(w *world) {
 				}
 				return "", errBoom
 			}
-			if how == "crash" {
+			switch how {
+			case "crash":
 				<-block
+			case "crossed": // taken from us by a sweep that had looked before the seal
+				w.must(seal(n, ctx, "sealed", false))
+				w.must(n.faults.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+					_, err := n.faults.Jobs().Move(ctx, tx, []job.Move{{ID: j.ID, From: job.Running, To: job.Ready, Epoch: j.Epoch, Raise: true, Lost: 1}})
+					return err
+				}))
 			}
 			return "returned", nil
 		})
 		return n.run()
 	}
 	n := build("a")
-	for how, want := range map[string]string{"twice": `"sealed"`, "rollback": `"returned"`} {
+	for how, want := range map[string]string{"twice": `"sealed"`, "crossed": `"sealed"`, "rollback": `"returned"`} {
 		if j := w.wait(n, w.submit(n, job.Request{Kind: "x", Args: how})); j.State != job.Succeeded || string(j.Result) != want {
 			w.Errorf("%s: %s %s %v", how, j.State, j.Result, j.Error)
 		}
