@@ -74,6 +74,9 @@ type Store interface {
 	// Log writes what running handlers leave behind. If the job of any entry is not running at the entry's Epoch:
 	// store.ErrConflict, nothing is written.
 	Log(ctx context.Context, tx store.Tx, es []Entry) error
+
+	// Signal tells jobs of what they may wait for, and answers those that may wake. See Signal.
+	Signal(ctx context.Context, tx store.Tx, s Signal) (Signalled, error)
 }
 
 // Turner is the ability of a Store to take turns; all shipped ones have it. Without it keyed requests are ErrInvalid.
@@ -95,6 +98,7 @@ type Finish struct {
 type Finished struct {
 	Done    []bool
 	Started []Row
+	Awaited bool // a job of Moves that is final now may have been joined: Signal, in this transaction, finds out by whom
 }
 
 // Row is a Job with what only the Manager sees.
@@ -109,8 +113,12 @@ type Row struct {
 	ParentEpoch         int64         // Insert's guard
 	Turn                bool          // holds its turn
 	Flags               Flag
-	Steps               []Entry // only if asked for
-	Met                 string  // Insert's answer
+	Steps               []Entry         // only if asked for
+	Conditions          json.RawMessage // of Parking; these four only if asked for by Find.Waits, and from Signal
+	WakeAt              time.Time       // of Parking
+	Joins               []string        // jobs it has joined that are not final, in order of id
+	Inbox               []Wake          // signals, in order of arrival: Why is "topic"
+	Met                 string          // Insert's answer
 }
 
 // Flag marks of a job, kept until cleared.
@@ -128,19 +136,22 @@ const (
 	Locked                     // its kind is NotCancellable: known to every node
 )
 
-// Find selects rows; the zero fields select nothing by themselves, so one of IDs, Query, Due, Sessions or Resources is set.
+// Find selects rows; the zero fields select nothing by themselves, so one of IDs, Query, Due, Sessions, Resources or
+// Parents is set.
 type Find struct {
 	IDs       []string
 	Resources []string // live rows about any of these, oldest first
+	Parents   []string // live rows with any of these as Parent, oldest first
 	Query     *Query   // by its filters and order, one page
 	// Due: "scheduled" (RunAt <= Now), "deadline" (Scheduled, Waiting, Ready or Parked, Deadline <= Now, not Unwinding),
 	// "cancel" (Running in Sessions with a cancel request), "retain" (final, Ended <= Before; oldest first;
-	// no live parent; Kinds and NotKinds apply).
+	// no live parent; Kinds and NotKinds apply), "parked" (Parked, WakeAt <= Now).
 	Due             string
 	Before          time.Time
 	Kinds, NotKinds []string
 	Sessions        []int64 // alone: rows Running under these sessions
 	Steps, Journal  bool    // bring these parts
+	Waits           bool    // bring what parked rows wait for, and inboxes
 	SkipLocked      bool    // for sweepers: rows that another transaction changes are left out
 	Limit           int     // 0 = 1000
 }
@@ -163,7 +174,7 @@ type Claimed struct {
 	Rows    []Row
 	More    bool      // claiming again at once is worth while
 	Sweep   bool      // sessions are over, or dead ones have running jobs
-	Due     bool      // scheduled rows are due, or a live one is past its Deadline
+	Due     bool      // scheduled rows are due, a parked one's WakeAt has come, or a live one is past its Deadline
 	Cancels bool      // c.Session runs a job with a cancel request
 	Next    time.Time // when Due will be true next; zero = unknown or never
 }
@@ -178,9 +189,11 @@ type Claimed struct {
 //  4. To Ready: if the row needs a turn and holds none it is Waiting at its Place (drawn now if it has none). From Waiting
 //     to Ready is not for callers: only stores grant turns.
 //  5. Raise: the row gets the next epoch.
-//  6. To "": a final row is deleted with its steps and journal.
+//  6. To "": a final row is deleted with its steps, journal, inbox and subscriptions.
 //  7. To == From: only the other fields change.
 //  8. Zero values leave a field as it is; ResetLost sets Lost to 0.
+//  9. Park, with To Parked: see Parking. Leaving Parked ends it and what it joined and subscribed to. If Wakes are given,
+//     the inbox is emptied too, and the subscriptions to the topics that were in it end.
 type Move struct {
 	ID            string
 	From, To      State
@@ -197,6 +210,46 @@ type Move struct {
 	Mark, Unmark  Flag
 	Priority      *int
 	Cancel        *CancelRequest // kept if there is one already: the first reason stays
+	Park          *Parking
+}
+
+// Parking is what may wake a parked job. Conditions, which only the Manager reads, and WakeAt replace those of an earlier one;
+// Jobs and Topics are added to its.
+type Parking struct {
+	Conditions json.RawMessage
+	Jobs       []string  // to join: those that are final, or not there, are left out
+	Topics     []string  // to subscribe to
+	WakeAt     time.Time // Due "parked" from then on; zero = never
+}
+
+// MaxInbox is how many signals wait for a job at most.
+const MaxInbox = 64
+
+// Signal is Ended or a Topic.
+//
+//  1. Ended are jobs that became final in this transaction; nobody joins them any more. The answer is the Parked rows that had
+//     joined any of them, by Seq. Of a transaction that joins a job and one that ends it, whichever overlap, either the first
+//     sees it final or the second finds the join.
+//  2. Topic "job/<id>" goes to that job's inbox in whatever live state it is. The row is answered, a final one with nothing
+//     written; no row: there is no such job.
+//  3. Another Topic goes to the inboxes of the first Limit live jobs, by Seq, after After that have subscribed to it; the Parked
+//     ones are answered.
+//  4. A signal that equals one in the inbox by Topic and Payload is not added, and none to a full inbox.
+//  5. Rows answered are as they are now, with Waits, and nobody else moves them before the end of the transaction. Of a Signal to
+//     a job and a Move of it to Parked, whichever overlap, one sees the other.
+type Signal struct {
+	Ended   []string
+	Topic   string
+	Payload []byte
+	After   int64
+	Limit   int // 0 = 500
+}
+
+type Signalled struct {
+	Rows    []Row
+	Reached int   // jobs that got the signal, or had it
+	Next    int64 // After of the next batch, 0 = that was the last
+	Full    bool  // the inbox of "job/<id>" was
 }
 
 // CancelRequest is stored with a job until it is final.
@@ -219,6 +272,7 @@ type Entry struct {
 	Progress *Progress // stored with the job
 	Resource string    // Attach
 	Mark     Flag      // NoReturn
+	Topic    string    // Subscribe: signals to it go to the job's inbox from now on
 	Seal     *Seal     // FinishTx
 }
 

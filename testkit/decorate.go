@@ -180,6 +180,15 @@ func (j jobs) Log(ctx context.Context, x store.Tx, es []job.Entry) error {
 	return err
 }
 
+func (j jobs) Signal(ctx context.Context, x store.Tx, s job.Signal) (job.Signalled, error) {
+	key := s.Topic
+	if key == "" {
+		key = group(s.Ended, own)
+	}
+	return call(j.s, x, "store.jobs.signal", key, func(in store.Tx) (job.Signalled, error) { return j.d.Signal(ctx, in, s) },
+		func(r job.Signalled) string { return fmt.Sprintf("rows=%d reached=%d", len(r.Rows), r.Reached) })
+}
+
 type turner struct {
 	s *stores
 	d job.Turner

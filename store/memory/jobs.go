@@ -33,6 +33,7 @@ type image struct {
 	job.Row
 	since    time.Time // its turn began
 	enqueued time.Time // it joined its line
+	waits    *waits
 }
 
 // jobTables are guarded by turn.
@@ -55,6 +56,9 @@ type jobTables struct {
 	sessions  map[int64]*held
 	unique    map[scope]*rec
 	resources map[string]*set
+	joiners   map[string]*set // parked, by the job they have joined
+	topics    map[string]*set // live, by what they have subscribed to
+	wakes     set             // parked, by WakeAt
 	lines     map[syncqueue.Key]*line
 	dirty     []*line // changed since the last settle
 	policies  map[syncqueue.Key]syncqueue.Policy
@@ -101,6 +105,8 @@ func (j *jobTables) init() {
 	j.sessions = map[int64]*held{}
 	j.unique = map[scope]*rec{}
 	j.resources = map[string]*set{}
+	j.joiners = map[string]*set{}
+	j.topics = map[string]*set{}
 	j.lines = map[syncqueue.Key]*line{}
 	j.policies = map[syncqueue.Key]syncqueue.Policy{}
 	j.logs = map[string]*jobLog{}
@@ -127,9 +133,8 @@ func normal(t time.Time) time.Time {
 // update is the only way to change a row: f's changes are indexed, counted in Rev, and undone by a rollback.
 func (t *tx) update(r *rec, f func(r *rec)) {
 	j := &t.s.jobs
-	t.undo = append(t.undo, undo{r: r, image: len(j.images)})
-	j.images = append(j.images, r.image)
 	before, held := r.State, r.Turn
+	t.save(r)
 	j.unindex(r)
 	f(r)
 	r.Rev++
@@ -143,6 +148,23 @@ func (t *tx) update(r *rec, f func(r *rec)) {
 			l.freed = true
 		}
 	}
+}
+
+// revise changes only what is not the row's own: its waits.
+func (t *tx) revise(r *rec, f func(r *rec)) {
+	t.save(r)
+	if r.waits != nil {
+		t.s.jobs.unindexWaits(r)
+	}
+	if f(r); r.waits != nil {
+		t.s.jobs.indexWaits(r)
+	}
+}
+
+func (t *tx) save(r *rec) {
+	j := &t.s.jobs
+	t.undo = append(t.undo, undo{r: r, image: len(j.images)})
+	j.images = append(j.images, r.image)
 }
 
 func (t *tx) restore(u undo) {

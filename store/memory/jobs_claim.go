@@ -62,6 +62,9 @@ func (s *Store) probe(t *tx, c job.Claim, out *job.Claimed) {
 	if r := s.jobs.deadlines.first(); r != nil {
 		at(r.Deadline)
 	}
+	if r := s.jobs.wakes.first(); r != nil {
+		at(r.waits.wakeAt)
+	}
 }
 
 // sweepable tells whether sessions are over, or dead ones still run jobs.

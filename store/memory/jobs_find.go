@@ -41,6 +41,8 @@ func (j jobs) List(_ context.Context, x store.Tx, f job.Find) (job.Found, error)
 			}
 		}
 		slices.SortFunc(rows, bySeq)
+	case f.Parents != nil:
+		rows = j.s.jobs.liveChildren(f.Parents, f.Limit)
 	default:
 		err = errors.New("memory: a Find that selects nothing")
 	}
@@ -57,6 +59,9 @@ func (j jobs) answer(out *job.Found, rows []*rec, f job.Find) {
 	}
 	for _, r := range rows {
 		row := r.out()
+		if f.Waits {
+			row = r.withWaits()
+		}
 		if log := j.s.jobs.logs[r.ID]; log != nil {
 			if f.Steps {
 				row.Steps = slices.Clone(log.steps)
@@ -100,6 +105,8 @@ func (j *jobTables) dueRows(t *tx, f *job.Find) ([]*rec, error) {
 		rows = take(rows, until(&j.due, micros(t.now)), f.Limit)
 	case "deadline":
 		rows = take(rows, until(&j.deadlines, micros(t.now)), f.Limit)
+	case "parked":
+		rows = take(rows, until(&j.wakes, micros(t.now)), f.Limit)
 	case "cancel":
 		for _, s := range f.Sessions {
 			if h := j.sessions[s]; h != nil {
@@ -112,6 +119,22 @@ func (j *jobTables) dueRows(t *tx, f *job.Find) ([]*rec, error) {
 		return nil, errors.New("memory: unknown Find.Due " + f.Due)
 	}
 	return rows, nil
+}
+
+func (j *jobTables) liveChildren(parents []string, limit int) []*rec {
+	var rows []*rec
+	for _, p := range parents {
+		if s := j.children[p]; s != nil {
+			for r := range s.all() {
+				if !final(r.State) {
+					rows = append(rows, r)
+				}
+			}
+		}
+	}
+	slices.SortFunc(rows, bySeq)
+	rows = slices.Compact(rows)
+	return rows[:min(len(rows), limit)]
 }
 
 // until goes through the rows up to key, in order.

@@ -66,6 +66,9 @@ func (j *jobTables) index(r *rec) {
 		r.bucket.ended.add(micros(r.Ended), r)
 		return
 	}
+	if r.waits != nil {
+		j.indexWaits(r)
+	}
 	if r.expires() {
 		j.deadlines.add(micros(r.Deadline), r)
 	}
@@ -97,6 +100,9 @@ func (j *jobTables) unindex(r *rec) {
 	case job.Succeeded, job.Failed, job.Cancelled:
 		r.bucket.ended.remove(micros(r.Ended), r)
 		return
+	}
+	if r.waits != nil {
+		j.unindexWaits(r)
 	}
 	if r.expires() {
 		j.deadlines.remove(micros(r.Deadline), r)

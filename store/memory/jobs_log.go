@@ -52,6 +52,9 @@ func (t *tx) note(e job.Entry) {
 		log.append(e)
 		t.onRollback(func() { *log = old })
 	}
+	if e.Topic != "" {
+		t.revise(t.s.jobs.rows[e.JobID], func(r *rec) { r.subscribe(e.Topic) })
+	}
 	if e.Progress == nil && e.Resource == "" && e.Mark == 0 && e.Seal == nil {
 		return
 	}

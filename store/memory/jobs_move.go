@@ -44,7 +44,17 @@ func (j jobs) Finish(_ context.Context, x store.Tx, f job.Finish) (job.Finished,
 		d.start(r)
 		return true
 	})
-	return job.Finished{Done: done, Started: d.rows}, nil
+	return job.Finished{Done: done, Started: d.rows, Awaited: j.s.jobs.awaited(f.Moves, done)}, nil
+}
+
+// awaited tells whether somebody has joined a job that is final now.
+func (j *jobTables) awaited(ms []job.Move, done []bool) bool {
+	for i := range ms {
+		if len(j.joiners) > 0 && done[i] && final(ms[i].To) && j.joiners[ms[i].ID] != nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *tx) move(ms []job.Move) ([]bool, error) {
@@ -64,6 +74,8 @@ func (t *tx) move(ms []job.Move) ([]bool, error) {
 func allowed(m *job.Move) error {
 	ok := true
 	switch {
+	case m.Park != nil && m.To != job.Parked:
+		ok = false
 	case m.To == "":
 		ok = final(m.From)
 	case final(m.From):
@@ -104,9 +116,15 @@ func (t *tx) moveOne(m *job.Move) bool {
 		if m.From == job.Running && m.To != job.Running {
 			r.RunUntil = time.Time{}
 		}
+		if m.From == job.Parked && m.To != job.Parked {
+			r.unpark(m.Wakes != nil)
+		}
+		if m.Park != nil {
+			r.park(t, m.Park)
+		}
 		switch r.State = m.To; {
 		case final(m.To):
-			r.Ended = t.now
+			r.Ended, r.waits = t.now, nil
 		case m.To == job.Ready && !r.Turn && t.s.jobs.needsTurn(r):
 			r.joinLine(t)
 		}

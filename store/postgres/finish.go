@@ -24,7 +24,7 @@ func (j jobs) Finish(ctx context.Context, x store.Tx, f job.Finish) (out job.Fin
 			other = append(other, i)
 		}
 	}
-	turns, err := t.end(ctx, f.Moves, plain, out.Done)
+	turns, awaited, err := t.end(ctx, f.Moves, plain, out.Done)
 	if err != nil {
 		return out, fmt.Errorf("postgres: finish: %w", err)
 	}
@@ -33,15 +33,17 @@ func (j jobs) Finish(ctx context.Context, x store.Tx, f job.Finish) (out job.Fin
 		for k, i := range other {
 			ms[k] = f.Moves[i]
 		}
-		done, more, err := t.move(ctx, ms)
+		done, more, also, err := t.move(ctx, ms)
 		if err != nil {
 			return out, fmt.Errorf("postgres: finish: %w", err)
 		}
+		awaited = awaited || also
 		for k, i := range other {
 			out.Done[i] = done[k]
 		}
 		turns = append(turns, more...)
 	}
+	out.Awaited = awaited
 	if len(turns) > 0 {
 		if out.Started, err = t.handOn(ctx, turns, f.Start); err != nil {
 			return out, fmt.Errorf("postgres: hand on: %w", err)
@@ -53,14 +55,34 @@ func (j jobs) Finish(ctx context.Context, x store.Tx, f job.Finish) (out job.Fin
 // isPlainEnd: from running to final, with an outcome and nothing else.
 func isPlainEnd(m *job.Move) bool {
 	return m.From == job.Running && final(m.To) && isID(m.ID) && !m.Uncancelled && !m.Raise && m.RunAt.IsZero() && m.Lost == 0 && !m.ResetLost &&
-		m.Progress == nil && m.Wakes == nil && m.Mark == 0 && m.Unmark == 0 && m.Priority == nil && m.Cancel == nil
+		m.Progress == nil && m.Wakes == nil && m.Mark == 0 && m.Unmark == 0 && m.Priority == nil && m.Cancel == nil && m.Park == nil
 }
 
-// end runs sqlFinish for the moves named by plain.
-func (t *tx) end(ctx context.Context, ms []job.Move, plain []int, done []bool) (turns []freed, err error) {
-	if len(plain) == 0 {
-		return nil, nil
+// end runs sqlFinish for the moves named by plain. A row that was marked as awaited in that very moment may be left: then once
+// more.
+func (t *tx) end(ctx context.Context, ms []job.Move, plain []int, done []bool) (turns []freed, awaited bool, err error) {
+	for len(plain) > 0 {
+		freed, joined, ended, err := t.endOnce(ctx, ms, plain)
+		if err != nil {
+			return nil, false, err
+		}
+		turns, awaited = append(turns, freed...), awaited || joined
+		var again []int
+		if ended < len(plain) {
+			if again, err = t.whatLeft(ctx, ms, plain, done); err != nil {
+				return nil, false, err
+			}
+		} else {
+			for _, i := range plain {
+				done[i] = true
+			}
+		}
+		plain = again
 	}
+	return turns, awaited, nil
+}
+
+func (t *tx) endOnce(ctx context.Context, ms []job.Move, plain []int) (turns []freed, awaited bool, ended int, err error) {
 	n := len(plain)
 	ids, epochs, states := make([]string, n), make([]int64, n), make([]int16, n)
 	results, errs, tries := make([]*string, n), make([]*string, n), make([]*int64, n)
@@ -70,50 +92,64 @@ func (t *tx) end(ctx context.Context, ms []job.Move, plain []int, done []bool) (
 		results[k], tries[k] = nullJSON(m.Result), nullInt(m.Attempt)
 		if m.Error != nil {
 			if errs[k], err = encode(m.Error); err != nil {
-				return nil, err
+				return nil, false, 0, err
 			}
 		}
 	}
-	ended := 0
 	err = t.query(ctx, sqlFinish, func(scan func(...any) error) error {
 		var f freed
 		if err := scan(&f.key, &f.floor, &f.slow); err != nil {
 			return err
 		}
 		if f.key == "" {
-			ended = int(f.floor)
+			ended, awaited = int(f.floor), f.slow
 			return nil
 		}
 		turns = append(turns, f)
 		return nil
 	}, ids, epochs, states, results, errs, tries)
+	return turns, awaited, ended, err
+}
+
+// whatLeft notes which of the moves are done, now or before, and answers those that still run at their epoch.
+func (t *tx) whatLeft(ctx context.Context, ms []job.Move, plain []int, done []bool) (again []int, err error) {
+	var ids []string
+	for _, i := range plain {
+		ids = append(ids, ms[i].ID)
+	}
+	left, err := t.leftAt(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	left := map[string]int64{}
-	if ended < n {
-		if left, err = t.leftAt(ctx, ids); err != nil {
-			return nil, err
+	for _, i := range plain {
+		switch at := left[ms[i].ID]; {
+		case at.running && at.epoch == ms[i].Epoch:
+			again = append(again, i)
+		default:
+			done[i] = !at.running && at.epoch == ms[i].Epoch
 		}
 	}
-	for k, i := range plain {
-		done[i] = ended == n || left[ids[k]] == epochs[k]
-	}
-	return turns, nil
+	return again, nil
 }
 
-// sqlLeft: the epoch at which jobs left Running, if they did not start again; by drover_pend_seq and drover_done_pkey.
+// sqlLeft: the epoch at which jobs left Running, if they did not start again, or at which they run; by drover_active_pkey,
+// drover_pend_seq and drover_done_pkey.
 const sqlLeft = `
-SELECT j.id::text, coalesce((SELECT d.epoch FROM @done d WHERE d.seq = j.seq), (SELECT p.epoch FROM @pend p WHERE p.seq = j.seq), 0)
-FROM @job j WHERE j.id = ANY ($1::uuid[])`
+SELECT j.id::text, coalesce(a.epoch, (SELECT d.epoch FROM @done d WHERE d.seq = j.seq), (SELECT p.epoch FROM @pend p WHERE p.seq = j.seq), 0), a.epoch IS NOT NULL
+FROM @job j LEFT JOIN LATERAL (SELECT epoch FROM @active WHERE @active.id = j.id AND session IS NOT NULL OFFSET 0) a ON true WHERE j.id = ANY ($1::uuid[])`
 
-func (t *tx) leftAt(ctx context.Context, ids []string) (map[string]int64, error) {
-	left := map[string]int64{}
+type whereabouts struct {
+	epoch   int64
+	running bool
+}
+
+func (t *tx) leftAt(ctx context.Context, ids []string) (map[string]whereabouts, error) {
+	left := map[string]whereabouts{}
 	err := t.query(ctx, sqlLeft, func(scan func(...any) error) error {
 		var id string
-		var epoch int64
-		err := scan(&id, &epoch)
-		left[id] = epoch
+		var w whereabouts
+		err := scan(&id, &w.epoch, &w.running)
+		left[id] = w
 		return err
 	}, ids)
 	return left, err

@@ -25,8 +25,12 @@ const (
   WHERE d.ended <= $2 AND ($3::text[] IS NULL OR k.kind = ANY ($3::text[])) AND NOT k.kind = ANY ($4::text[])
     AND (k.parent IS NULL OR NOT EXISTS (SELECT 1 FROM @job p WHERE p.id = k.parent AND NOT EXISTS (SELECT 1 FROM @done f WHERE f.seq = p.seq)))
   ORDER BY d.ended, d.seq LIMIT $1 /*lock*/) l) q ` + jobOfQ
-	jobOfQ  = `CROSS JOIN LATERAL (SELECT * FROM @job WHERE @job.id = q.id OFFSET 0) j`
-	inOrder = ` ORDER BY q.o`
+	srcParked = `(SELECT id, row_number() OVER () AS o FROM (
+  SELECT p.id FROM (SELECT seq, wake_at FROM @park WHERE ` + underRegime + ` AND wake_at IS NOT NULL AND wake_at <= now() ORDER BY wake_at LIMIT $1) k
+  CROSS JOIN LATERAL (SELECT id, seq FROM @pend WHERE @pend.seq = k.seq /*lock*/) p ORDER BY k.wake_at, p.seq) l) q ` + jobOfQ
+	srcParents = `(SELECT id, seq AS o FROM @job WHERE parent = ANY ($2::uuid[]) ORDER BY seq) q ` + jobOfQ
+	jobOfQ     = `CROSS JOIN LATERAL (SELECT * FROM @job WHERE @job.id = q.id OFFSET 0) j`
+	inOrder    = ` ORDER BY q.o`
 )
 
 // List is one statement on one snapshot, and one more each for steps and journal.
@@ -55,6 +59,8 @@ func (j jobs) List(ctx context.Context, x store.Tx, f job.Find) (out job.Found, 
 		err = t.query(ctx, source(srcSessions, false, ""), collect(&all), f.Limit, f.Sessions)
 	case f.Resources != nil:
 		err = t.only(ctx, rowsFrom(srcResources, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), collect(&all), f.Limit, f.Resources)
+	case f.Parents != nil:
+		err = t.query(ctx, rowsFrom(srcParents, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), collect(&all), f.Limit, ids(f.Parents))
 	default:
 		err = errors.New("a Find that selects nothing")
 	}
@@ -109,6 +115,8 @@ func (t *tx) due(ctx context.Context, f *job.Find, all *[]*loaded) error {
 		return t.query(ctx, source(srcScheduled, f.SkipLocked, ""), collect(all), f.Limit)
 	case "deadline":
 		return t.query(ctx, source(srcDeadline, f.SkipLocked, ""), collect(all), f.Limit)
+	case "parked":
+		return t.query(ctx, source(srcParked, f.SkipLocked, ""), collect(all), f.Limit)
 	case "retain":
 		src := srcRetain
 		if f.SkipLocked {
@@ -141,6 +149,12 @@ func (t *tx) answer(ctx context.Context, all []*loaded, f *job.Find, journal *[]
 	want := make([]string, len(all))
 	for i, l := range all {
 		rows[i], want[i], at[l.ID] = l.Row, l.ID, i
+	}
+	if f.Waits {
+		var err error
+		if rows, err = t.withWaits(ctx, all); err != nil {
+			return nil, err
+		}
 	}
 	if f.Steps {
 		err := t.aside(ctx, `SELECT id::text, name, at, epoch, node, data FROM @step WHERE id = ANY ($1::uuid[]) ORDER BY id, n, name`, func(scan func(...any) error) error {

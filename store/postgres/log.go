@@ -31,6 +31,9 @@ INSERT INTO @journal (id, n, at, epoch, node, text, data, failure)
 SELECT id, n, now(), epoch, node, text, data, failure
 FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bool[]) r(id, n, epoch, node, text, data, failure)`
 
+	sqlSubscribe = `INSERT INTO @topic (topic, seq, id, parked) SELECT t, j.seq, j.id, false FROM @job j CROSS JOIN unnest($2::text[]) u(t) WHERE j.id = $1::uuid
+ON CONFLICT (topic, seq) DO UPDATE SET parked = false`
+
 	sqlSealed = `SELECT EXISTS (SELECT 1 FROM @extra WHERE id = ANY ($1::uuid[]) AND (seal_state IS NOT NULL OR flags & 1 <> 0))`
 )
 
@@ -114,6 +117,11 @@ func (t *tx) log(ctx context.Context, all []string, es []job.Entry) error {
 				return err
 			}
 		}
+		if len(n.topics) > 0 {
+			if _, err := t.exec(ctx, sqlSubscribe, id, n.topics); err != nil {
+				return err
+			}
+		}
 		b.add(n, last)
 	}
 	if len(b.stepIDs) > 0 {
@@ -137,12 +145,16 @@ type note struct {
 	seal       *job.Seal
 	fail       *string
 	entries    []*job.Entry
+	topics     []string
 }
 
 func (n *note) add(e *job.Entry) (err error) {
 	n.entries = append(n.entries, e)
 	if e.Text != "" {
 		n.texts++
+	}
+	if e.Topic != "" && !slices.Contains(n.topics, e.Topic) {
+		n.topics = append(n.topics, e.Topic)
 	}
 	if e.Progress == nil && e.Resource == "" && e.Mark == 0 && e.Seal == nil {
 		return nil

@@ -17,7 +17,7 @@ func (j jobs) Move(ctx context.Context, x store.Tx, ms []job.Move) ([]bool, erro
 	if err != nil || len(ms) == 0 {
 		return nil, err
 	}
-	done, turns, err := t.move(ctx, ms)
+	done, turns, _, err := t.move(ctx, ms)
 	if err == nil && len(turns) > 0 {
 		_, err = t.handOn(ctx, turns, job.Claim{})
 	}
@@ -40,8 +40,8 @@ SELECT 1 FROM @pend WHERE ` + underRegime + ` AND seq = ANY (ARRAY(SELECT seq FR
 
 func nothing(func(...any) error) error { return nil }
 
-// move does ms and answers the turns it freed.
-func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, turns []freed, err error) {
+// move does ms and answers the turns it freed, and whether somebody may have joined what is final now.
+func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, turns []freed, awaited bool, err error) {
 	var all []string
 	var pend, active, gone bool
 	for i := range ms {
@@ -57,13 +57,13 @@ func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, turns []free
 	}{{pend, sqlLockPend}, {active, sqlLockActive}, {gone, sqlLockDone}} {
 		if lock.want {
 			if err := t.query(ctx, lock.q, nothing, all); err != nil {
-				return nil, nil, err
+				return nil, nil, false, err
 			}
 		}
 	}
 	rows, err := t.load(ctx, all)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	byID := make(map[string]*loaded, len(rows))
 	for _, l := range rows {
@@ -77,9 +77,9 @@ func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, turns []free
 		}
 	}
 	if err := p.number(ctx); err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
-	return done, p.turns, p.write(ctx)
+	return done, p.turns, p.awaited, p.write(ctx)
 }
 
 // legal tells the transitions that callers may ask for, whatever the row.
@@ -99,6 +99,8 @@ type plan struct {
 	now   time.Time
 	moved []*change
 	turns []freed
+
+	awaited bool
 }
 
 // change is one row on its way.
@@ -119,11 +121,12 @@ func (p *plan) decide(l *loaded, m *job.Move) bool {
 		// Repeated after a commit whose answer was lost: it left Running at this very epoch.
 		return m.From == job.Running && m.To != job.Running && l.State != job.Running && l.Epoch == m.Epoch && m.Epoch != 0
 	}
-	if !legal(m.From, m.To) {
+	if !legal(m.From, m.To) || m.Park != nil && m.To != job.Parked {
 		return false
 	}
 	c := &change{loaded: l, m: m, arrival: l.part == 1 && l.mode == modeArrival}
 	p.moved = append(p.moved, c)
+	p.awaited = p.awaited || final(m.To) && l.raw&flagAwaits != 0
 	if m.To == "" {
 		return true
 	}

@@ -14,7 +14,9 @@ WITH d AS (DELETE FROM @done WHERE seq = ANY ($2::bigint[])),
      x AS (DELETE FROM @extra WHERE id = ANY ($1::uuid[])),
      s AS (DELETE FROM @step WHERE id = ANY ($1::uuid[])),
      l AS (DELETE FROM @journal WHERE id = ANY ($1::uuid[])),
-     i AS (DELETE FROM @ident WHERE id = ANY ($1::uuid[]))
+     i AS (DELETE FROM @ident WHERE id = ANY ($1::uuid[])),
+     t AS (DELETE FROM @topic WHERE id = ANY ($1::uuid[])),
+     b AS (DELETE FROM @inbox WHERE id = ANY ($1::uuid[]))
 DELETE FROM @job WHERE id = ANY ($1::uuid[])`
 
 	sqlDropActive = `DELETE FROM @active WHERE id = ANY ($1::uuid[])`
@@ -89,6 +91,9 @@ func (p *plan) write(ctx context.Context) error {
 	}
 	if w.err != nil {
 		return w.err
+	}
+	if err := p.parks(ctx); err != nil {
+		return err
 	}
 	if len(w.left) > 0 { // an arrival has left: the next waiter is looked at, needed or not
 		slices.Sort(w.left)

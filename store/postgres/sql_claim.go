@@ -106,16 +106,17 @@ SELECT 5, '', 0, 0, 0, now(), priority, '', '', NULL, now(), now(), 0, 0, 0, '',
 )
 
 // sqlProbe is the round of an idle node, in one read: is the session live; are sessions over; are dead ones not known to be
-// swept out; does it run a job with a cancel request; when is the next job due or past its deadline. Each part reads the
+// swept out; does it run a job with a cancel request; when is the next job due, woken or past its deadline. Each part reads the
 // first entry of an index: drover_session_live (a row per node), drover_session_dirty, drover_extra_cancel, drover_pend_due,
-// drover_pend_deadline; and, with queues, is there anything to claim: drover_pend_ready.
+// drover_pend_deadline, drover_park_wake; and, with queues, is there anything to claim: drover_pend_ready.
 const sqlProbe = `
 SELECT EXISTS (SELECT 1 FROM @session WHERE epoch = $1 AND NOT dead AND until > now()),
        EXISTS (SELECT 1 FROM @session WHERE NOT dead AND until <= now()),
        EXISTS (SELECT 1 FROM @session WHERE dead AND NOT swept),
        EXISTS (SELECT 1 FROM (SELECT id FROM @extra WHERE cancel_open ORDER BY id OFFSET 0) x WHERE (SELECT a.session FROM @active a WHERE a.id = x.id) = $1),
        least((SELECT run_at FROM @pend WHERE mode = 3 ORDER BY run_at LIMIT 1),
-             (SELECT deadline FROM @pend WHERE deadline IS NOT NULL ORDER BY deadline LIMIT 1)),
+             (SELECT deadline FROM @pend WHERE deadline IS NOT NULL ORDER BY deadline LIMIT 1),
+             (SELECT wake_at FROM @park WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1)),
        EXISTS (SELECT 1 FROM unnest($2::text[]) q(name) CROSS JOIN LATERAL (
          SELECT 1 FROM @pend WHERE queue = q.name AND mode < 2 AND (kind = ANY ($3::text[]) OR mode = 1) ORDER BY queue, priority, run_at, seq LIMIT 1) l),
        now()`

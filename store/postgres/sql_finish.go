@@ -1,7 +1,7 @@
 package postgres
 
 // sqlFinish ends running jobs, fenced by (id, epoch), with drover_active_pkey. What it answers: a row per turn freed, with the
-// holder's place and whether Go must hand it on; last the number of jobs ended. Rows are deleted in any order: a delete
+// holder's place and whether Go must hand it on; last the number of jobs ended, and whether one may have been joined. Rows are deleted in any order: a delete
 // waits only for KEY SHARE locks, whose holders wait for nobody.
 const sqlFinish = `
 WITH o AS MATERIALIZED (
@@ -21,7 +21,7 @@ WITH o AS MATERIALIZED (
 )
 SELECT key, coalesce(place, 0), split_part(key, chr(31), 1) = ` + special + ` FROM d WHERE key IS NOT NULL AND slot IS NOT NULL
 UNION ALL
-SELECT '', count(*), false FROM d`
+SELECT '', count(*), coalesce(bool_or(flags & 4194304 <> 0), false) FROM d`
 
 // sqlHandOn gives the keys $1, freed by an earlier statement of this transaction from holders with the places $2, to the
 // first in line; its snapshot sees every line as it is now. Nothing in line is before those places but what is marked

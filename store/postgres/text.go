@@ -258,6 +258,7 @@ const (
 	flagMask   = 1<<16 - 1
 	flagExtra  = 1 << 20 // has a row in drover_extra that a claim should read
 	flagUnique = 1 << 21 // has a Unique name to free
+	flagAwaits = 1 << 22 // somebody may have joined it; in SQL 4194304
 )
 
 const (

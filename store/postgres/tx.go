@@ -280,6 +280,9 @@ func retryable(err error) (again, duplicate bool) {
 	if errors.Is(err, errRaced) {
 		return true, true
 	}
+	if errors.Is(err, errBusy) {
+		return true, false
+	}
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
 		return false, false

@@ -208,7 +208,7 @@ func (t *tx) start(ctx context.Context, s lease.Token, seqs []int64) ([]job.Row,
 
 // probe says what else a round should do: one statement, each part of it the head of a partial index.
 func (t *tx) probe(ctx context.Context, c job.Claim, free map[string]int, out *job.Claimed) error {
-	var due, deadline sql.NullInt64
+	var due, deadline, wake sql.NullInt64
 	err := t.row(ctx, `SELECT
 		EXISTS (SELECT 1 FROM drover_session WHERE state <> 'dead' AND until <= ?1)
 			OR EXISTS (SELECT 1 FROM drover_session s INDEXED BY drover_session_dead CROSS JOIN drover_job j INDEXED BY drover_job_running
@@ -219,13 +219,14 @@ func (t *tx) probe(ctx context.Context, c job.Claim, free map[string]int, out *j
 				SELECT 1 FROM drover_job INDEXED BY drover_job_ready WHERE state = 'ready' AND queue = q.value AND kind = k.value)),
 		(SELECT min(run_at) FROM drover_job WHERE state = 'scheduled'),
 		(SELECT min(deadline) FROM drover_job INDEXED BY drover_job_deadline
-			WHERE deadline IS NOT NULL AND ended IS NULL AND state <> 'running' AND flags & 8 = 0)`,
+			WHERE deadline IS NOT NULL AND ended IS NULL AND state <> 'running' AND flags & 8 = 0),
+		(SELECT min(wake_at) FROM drover_park WHERE wake_at IS NOT NULL)`,
 		[]any{t.now.UnixMicro(), c.Session.Epoch, array(open(free)), array(c.Kinds)},
-		&out.Sweep, &out.Cancels, &out.More, &due, &deadline)
+		&out.Sweep, &out.Cancels, &out.More, &due, &deadline, &wake)
 	if err != nil {
 		return err
 	}
-	for _, at := range []time.Time{fromUS(due), fromUS(deadline)} {
+	for _, at := range []time.Time{fromUS(due), fromUS(deadline), fromUS(wake)} {
 		switch {
 		case at.IsZero():
 		case !at.After(t.now):

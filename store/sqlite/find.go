@@ -35,11 +35,19 @@ func (j jobs) List(ctx context.Context, x store.Tx, f job.Find) (out job.Found, 
 	case f.Resources != nil:
 		out.Rows, err = t.rows(ctx, selectRow+`WHERE j.resource <> '' AND j.resource IN (SELECT value FROM json_each(?)) AND j.ended IS NULL
 			ORDER BY j.seq LIMIT ?`, array(f.Resources), f.Limit)
+	case f.Parents != nil:
+		out.Rows, err = t.rows(ctx, selectRow+`WHERE j.parent <> '' AND j.parent IN (SELECT value FROM json_each(?)) AND j.ended IS NULL
+			ORDER BY j.seq LIMIT ?`, array(f.Parents), f.Limit)
 	default:
 		err = errors.New("sqlite: a Find that selects nothing")
 	}
 	if err != nil {
 		return out, err
+	}
+	if f.Waits {
+		if err := t.waits(ctx, out.Rows); err != nil {
+			return out, err
+		}
 	}
 	return out, t.parts(ctx, f, &out)
 }
@@ -75,6 +83,9 @@ func (t *tx) due(ctx context.Context, f job.Find) ([]job.Row, error) {
 	case "cancel":
 		return t.rows(ctx, selectRow+`WHERE j.state = 'running' AND j.cancel_at IS NOT NULL
 			AND j.session_epoch IN (SELECT value FROM json_each(?)) ORDER BY j.seq LIMIT ?`, array(f.Sessions), f.Limit)
+	case "parked":
+		return t.rows(ctx, selectRow+`JOIN drover_park p ON p.seq = j.seq WHERE p.wake_at IS NOT NULL AND p.wake_at <= ?
+			ORDER BY p.wake_at, p.seq LIMIT ?`, t.now.UnixMicro(), f.Limit)
 	case "retain":
 		return t.rows(ctx, selectRow+`WHERE j.ended IS NOT NULL AND j.ended <= ?1
 			AND (?2 = 'null' OR j.kind IN (SELECT value FROM json_each(?2))) AND j.kind NOT IN (SELECT value FROM json_each(?3))

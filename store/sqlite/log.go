@@ -56,6 +56,12 @@ func (t *tx) log(ctx context.Context, s standing, e job.Entry, flags map[int64]j
 		}
 		e.Data = nil // it was the step's
 	}
+	if e.Topic != "" {
+		if _, err := t.exec(ctx, `INSERT INTO drover_topic (topic, seq, parked) VALUES (?, ?, false)
+			ON CONFLICT DO UPDATE SET parked = false`, e.Topic, s.seq); err != nil {
+			return err
+		}
+	}
 	if e.Text != "" {
 		if err := t.note(ctx, s.seq, e); err != nil {
 			return err

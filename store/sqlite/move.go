@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/drover-cloud/drover/job"
@@ -18,7 +19,7 @@ func (j jobs) Move(ctx context.Context, x store.Tx, ms []job.Move) ([]bool, erro
 	if err != nil {
 		return nil, err
 	}
-	done, gs, err := t.move(ctx, ms)
+	done, gs, _, err := t.move(ctx, ms)
 	if err != nil {
 		return nil, err
 	}
@@ -45,11 +46,11 @@ func (j jobs) Finish(ctx context.Context, x store.Tx, f job.Finish) (out job.Fin
 			return out, err
 		}
 	}
-	done, gs, err := t.move(ctx, f.Moves)
+	done, gs, awaited, err := t.move(ctx, f.Moves)
 	if err != nil {
 		return out, err
 	}
-	out.Done = done
+	out.Done, out.Awaited = done, awaited
 	free := left(f.Start.Free, nil)
 	kinds := map[string]bool{}
 	for _, k := range f.Start.Kinds {
@@ -77,7 +78,8 @@ type standing struct {
 	line       sql.NullInt64
 	place      int64
 	cancelled  bool
-	joined     bool
+	joined     bool // its line
+	awaited    bool // somebody waits for its end
 	flags      job.Flag
 }
 
@@ -85,12 +87,12 @@ func final(s job.State) bool { return s == job.Succeeded || s == job.Failed || s
 
 func (t *tx) standings(ctx context.Context, ids []string) (map[string]standing, error) {
 	all := make(map[string]standing, len(ids))
-	err := t.each(ctx, `SELECT id, seq, epoch, state, queue, key_kind, key_id, line, place, cancel_at IS NOT NULL, joined IS NOT NULL, flags
-		FROM drover_job WHERE id IN (SELECT value FROM json_each(?))`, []any{array(ids)}, func(scan func(...any) error) error {
+	err := t.each(ctx, `SELECT id, seq, epoch, state, queue, key_kind, key_id, line, place, cancel_at IS NOT NULL, joined IS NOT NULL, flags,
+		EXISTS (SELECT 1 FROM drover_join g WHERE g.target = drover_job.id) FROM drover_job WHERE id IN (SELECT value FROM json_each(?))`, []any{array(ids)}, func(scan func(...any) error) error {
 		var id string
 		var s standing
 		var kind, key sql.NullString
-		err := scan(&id, &s.seq, &s.epoch, &s.state, &s.queue, &kind, &key, &s.line, &s.place, &s.cancelled, &s.joined, &s.flags)
+		err := scan(&id, &s.seq, &s.epoch, &s.state, &s.queue, &kind, &key, &s.line, &s.place, &s.cancelled, &s.joined, &s.flags, &s.awaited)
 		s.key = syncqueue.Key{Kind: kind.String, ID: key.String}
 		all[id] = s
 		return err
@@ -98,24 +100,26 @@ func (t *tx) standings(ctx context.Context, ids []string) (map[string]standing, 
 	return all, err
 }
 
-// move applies each transition whose guard holds, then hands on the turns that became free.
-func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, gs []granted, err error) {
+// move applies each transition whose guard holds, then hands on the turns that became free. awaited says that somebody has
+// joined what is final now.
+func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, gs []granted, awaited bool, err error) {
 	if len(ms) == 0 {
-		return nil, nil, nil
+		return nil, nil, false, nil
 	}
 	ids := make([]string, len(ms))
 	for i, m := range ms {
 		if err := allowed(m); err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 		ids[i] = m.ID
 	}
 	at, err := t.standings(ctx, ids)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	done = make([]bool, len(ms))
 	var freed []syncqueue.Key
+	joins := slices.ContainsFunc(ms, func(m job.Move) bool { return m.Park != nil }) // perhaps one that ends right here
 	for i, m := range ms {
 		s, ok := at[m.ID]
 		if !ok {
@@ -128,21 +132,24 @@ func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, gs []granted
 		}
 		free, err := t.shift(ctx, s, m)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 		done[i] = true
+		awaited = awaited || final(m.To) && (s.awaited || joins)
 		if free {
 			freed = append(freed, s.key)
 		}
 	}
 	gs, err = t.grantAll(ctx, freed)
-	return done, gs, err
+	return done, gs, awaited, err
 }
 
 // allowed refuses what no caller may ask for, whatever the row's state.
 func allowed(m job.Move) error {
 	ok := true
 	switch {
+	case m.Park != nil && m.To != job.Parked:
+		ok = false
 	case m.To == "":
 		ok = final(m.From)
 	case final(m.From):
@@ -186,6 +193,16 @@ func (t *tx) shift(ctx context.Context, s standing, m job.Move) (freed bool, err
 	}
 	if err := u.exec(ctx, t, s.seq); err != nil {
 		return false, err
+	}
+	if s.state == job.Parked && to != job.Parked {
+		if err := t.unpark(ctx, s.seq, m.Wakes != nil); err != nil {
+			return false, err
+		}
+	}
+	if m.Park != nil {
+		if err := t.park(ctx, s.seq, m.Park); err != nil {
+			return false, err
+		}
 	}
 	if to == job.Waiting && s.state != job.Waiting {
 		if err := t.arrive(ctx, s.key); err != nil {
@@ -295,15 +312,11 @@ func (t *tx) fields(ctx context.Context, u *update, s standing, m job.Move) erro
 
 // remove deletes a job with all its parts.
 func (t *tx) remove(ctx context.Context, seq int64) error {
-	for _, q := range []string{
+	return t.all(ctx, []string{
 		`DELETE FROM drover_job WHERE seq = ?`, `DELETE FROM drover_body WHERE seq = ?`,
 		`DELETE FROM drover_step WHERE seq = ?`, `DELETE FROM drover_journal WHERE seq = ?`,
-	} {
-		if _, err := t.exec(ctx, q, seq); err != nil {
-			return err
-		}
-	}
-	return nil
+		`DELETE FROM drover_topic WHERE seq = ?`, `DELETE FROM drover_inbox WHERE seq = ?`,
+	}, seq)
 }
 
 // update names only what changes, so that SQLite touches only those indexes.
