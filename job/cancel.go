@@ -16,14 +16,19 @@ const (
 // Cancel asks for the end of a job, whichever node runs it. One that does not run is cancelled now, and its turn handed on;
 // one that has run and whose kind [Unwinds] gets one more run to compensate. The ctx of a running one ends with cause
 // [ErrCancelled]: in this call if it runs here, else within a hint or a poll; it is cancelled when its handler returns an
-// error, and succeeds if that returns nil. Asking twice is the same as once; the first reason stays.
+// error, and succeeds if that returns nil. Asking twice is the same as once; the first reason stays. The request goes to all
+// live descendants too that are not Detached; a parked job with live children is cancelled when the last of these is final.
 //
 // Not accepted: [ErrNotFound], [ErrFinished], [ErrNotCancellable] (a started job of such a kind, or past [NoCancel]).
 func (m *Manager) Cancel(ctx context.Context, id string, reason ...string) (accepted bool, err error) {
 	c := CancelRequest{By: m.asker(ctx), Reason: cut(strings.Join(reason, " "), maxReason)}
 	row, err := m.steer(ctx, id, func(ctx context.Context, tx store.Tx, row *Row) (*Move, error) {
 		c.At = tx.Now()
-		return m.cancelOf(row, c)
+		mv, err := m.cancelOf(row, c)
+		if err == nil && mv != nil {
+			err = m.lastChild(ctx, tx, row, mv)
+		}
+		return mv, err
 	})
 	if err != nil {
 		return false, err
@@ -31,7 +36,7 @@ func (m *Manager) Cancel(ctx context.Context, id string, reason ...string) (acce
 	if row.State == Running {
 		m.cancelHere(row, c.Reason)
 	}
-	return true, nil
+	return true, m.cancelTree(ctx, row.ID, c)
 }
 
 // asker is who asks, for the record.
@@ -63,10 +68,15 @@ func (m *Manager) cancelOf(row *Row, c CancelRequest) (*Move, error) {
 			return nil, nil
 		}
 		mv.Mark = Unwinding
-		if row.State == Scheduled || row.State == Parked {
+		switch row.State {
+		case Parked:
+			mv.To, mv.Wakes = Ready, []Wake{{Why: "cancel"}}
+		case Scheduled:
 			mv.To = Ready
 		}
 		return mv, nil
+	case row.State == Parked && !row.CancelAt.IsZero(): // it waits for its last child
+		return nil, nil
 	}
 	mv.To, mv.Error = Cancelled, cancelError(c.Reason)
 	return mv, nil
@@ -172,5 +182,12 @@ func (m *Manager) moveOne(ctx context.Context, tx store.Tx, row *Row, mv *Move) 
 		tx.Hint(SessionTopic(row.SessionEpoch))
 	}
 	tx.Hint(JobTopic(row.ID))
+	if mv.To.Final() {
+		var ended outcomes
+		ended.add(mv.ID, mv.To, mv.Error)
+		if err := m.after(ctx, tx, &ended, true); err != nil {
+			return false, err
+		}
+	}
 	return true, m.publishIDs(ctx, tx, []string{row.ID})
 }

@@ -2,24 +2,29 @@ package job
 
 import (
 	"context"
+	"time"
 
 	"github.com/drover-cloud/drover/store"
 )
 
 const dueBatch = 1000
 
-// promote moves jobs on whose time has come: scheduled ones that are due, and live ones past their Deadline.
+// promote moves jobs on whose time has come: scheduled ones that are due, parked ones that waited for
+// this time, and live ones past their Deadline.
 func (m *Manager) promote(ctx context.Context) error {
 	if err := m.each(ctx, Find{Due: "deadline", SkipLocked: true, Limit: dueBatch}, expired); err != nil {
 		return err
 	}
-	return m.each(ctx, Find{Due: "scheduled", SkipLocked: true, Limit: dueBatch}, func(r *Row) (Move, bool) {
+	if err := m.each(ctx, Find{Due: "parked", Waits: true, SkipLocked: true, Limit: dueBatch}, wakeMove); err != nil {
+		return err
+	}
+	return m.each(ctx, Find{Due: "scheduled", SkipLocked: true, Limit: dueBatch}, func(r *Row, _ time.Time) (Move, bool) {
 		return Move{ID: r.ID, From: Scheduled, To: Ready, Epoch: r.Epoch}, true
 	})
 }
 
 // expired is what the end of its Deadline does to a job that does not run.
-func expired(r *Row) (Move, bool) {
+func expired(r *Row, _ time.Time) (Move, bool) {
 	mv := Move{ID: r.ID, From: r.State, To: Failed, Epoch: r.Epoch}
 	if r.Runs == 0 || r.Flags&Unwinder == 0 {
 		mv.Error = &Error{Code: CodeTimeout, Text: ErrDeadline.Error()}
@@ -36,7 +41,7 @@ func expired(r *Row) (Move, bool) {
 }
 
 // each moves the rows that f finds, a batch per transaction, as long as that gets on.
-func (m *Manager) each(ctx context.Context, f Find, of func(*Row) (Move, bool)) error {
+func (m *Manager) each(ctx context.Context, f Find, of func(*Row, time.Time) (Move, bool)) error {
 	for {
 		n, moved, err := m.eachBatch(ctx, f, of)
 		if err != nil {
@@ -51,7 +56,7 @@ func (m *Manager) each(ctx context.Context, f Find, of func(*Row) (Move, bool)) 
 	}
 }
 
-func (m *Manager) eachBatch(ctx context.Context, f Find, of func(*Row) (Move, bool)) (n, moved int, err error) {
+func (m *Manager) eachBatch(ctx context.Context, f Find, of func(*Row, time.Time) (Move, bool)) (n, moved int, err error) {
 	var moves []Move
 	var done []bool
 	err = m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
@@ -66,7 +71,7 @@ func (m *Manager) eachBatch(ctx context.Context, f Find, of func(*Row) (Move, bo
 		}
 		n = len(found.Rows)
 		for i := range found.Rows {
-			if mv, ok := of(&found.Rows[i]); ok {
+			if mv, ok := of(&found.Rows[i], tx.Now()); ok {
 				moves = append(moves, mv)
 			}
 		}

@@ -22,6 +22,7 @@ type batch struct {
 	started []Row
 	done    []bool
 	moves   []Move
+	awaited bool // somebody may have joined what is final now
 }
 
 // wantsFlush says that a flush would find a batch. Manager.mu is held.
@@ -157,7 +158,10 @@ func (m *Manager) finishPlain(ctx context.Context, tx store.Tx, b *batch) error 
 	if len(b.outs) == 0 {
 		return nil
 	}
-	return m.move(ctx, tx, b)
+	if err := m.move(ctx, tx, b); err != nil || !b.awaited {
+		return err
+	}
+	return m.after(ctx, tx, b.ended(), true)
 }
 
 // takeBatch takes what is pending, sorted, and the slots that hand-ons may use.
@@ -247,6 +251,9 @@ func (m *Manager) finish(ctx context.Context, tx store.Tx, b *batch) error {
 	if err := m.readSeals(ctx, tx, b.outs); err != nil {
 		return err
 	}
+	if err := m.readChildren(ctx, tx, b.outs); err != nil {
+		return err
+	}
 	b.moves = b.moves[:0]
 	var notes []Entry
 	for _, o := range b.outs {
@@ -265,18 +272,21 @@ func (m *Manager) finish(ctx context.Context, tx store.Tx, b *batch) error {
 	if err := m.settleRefused(ctx, tx, b); err != nil {
 		return err
 	}
-	return m.announce(ctx, tx, b)
+	if err := m.announce(ctx, tx, b); err != nil {
+		return err
+	}
+	return m.settleParked(ctx, tx, b)
 }
 
 // move writes the moves, and starts what they hand on if the store can.
 func (m *Manager) move(ctx context.Context, tx store.Tx, b *batch) error {
 	if m.fin == nil {
 		done, err := m.store.Move(ctx, tx, b.moves)
-		b.done = done
+		b.done, b.awaited = done, true
 		return err
 	}
 	got, err := m.fin.Finish(ctx, tx, Finish{Moves: b.moves, Start: b.start})
-	b.done, b.started = got.Done, got.Started
+	b.done, b.started, b.awaited = got.Done, got.Started, got.Awaited
 	return err
 }
 
@@ -312,10 +322,22 @@ func (m *Manager) settleRefused(ctx context.Context, tx store.Tx, b *batch) erro
 	if err != nil {
 		return err
 	}
+	b.awaited = true
 	for j, mv := range again {
 		b.done[at[mv.ID]] = done[j]
 	}
 	return nil
+}
+
+// ended is what the batch made final.
+func (b *batch) ended() *outcomes {
+	o := &outcomes{}
+	for i, mv := range b.moves {
+		if b.done[i] && mv.To.Final() {
+			o.add(mv.ID, mv.To, mv.Error)
+		}
+	}
+	return o
 }
 
 // announce hints and publishes what the batch changed.
@@ -328,6 +350,9 @@ func (m *Manager) announce(ctx context.Context, tx store.Tx, b *batch) error {
 				tx.Hint(JobTopic(mv.ID))
 			}
 		}
+	}
+	if err := m.after(ctx, tx, b.ended(), b.awaited); err != nil {
+		return err
 	}
 	if err := m.publishIDs(ctx, tx, changed); err != nil {
 		return err

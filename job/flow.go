@@ -26,7 +26,7 @@ func (f *flowRun) Permanent(err error) bool { return isPermanent(err) }
 
 func (f *flowRun) Leaves(err error) bool {
 	again := new(againError)
-	return errors.As(err, &again)
+	return errors.As(err, &again) || parkOf(err) != nil
 }
 
 func (f *flowRun) Use(name string) bool {

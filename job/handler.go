@@ -41,6 +41,8 @@ type run struct {
 	progress  progress
 	steps     steps
 	notes     int
+	children  int // it has, as far as counted
+	counted   bool
 	claim     context.Context // made by whileClaimed
 	drop      context.CancelCauseFunc
 }
@@ -80,6 +82,8 @@ type outcome struct {
 	cause  error         // of ctx, when the handler returned
 	sealed *Row          // the job as stored, if FinishTx has sealed it
 	wait   time.Duration // until a retry
+
+	children []string // the live ones, if it parks on them
 }
 
 // errGoexit is what a handler is told to have failed with that called runtime.Goexit.

@@ -224,6 +224,7 @@ type slots struct {
 	starts    int        // flushes that have started jobs
 	hold      bool       // the last claim was full: what is more urgent comes first, so hand-ons start nothing
 	executing int        // handlers, of all pools
+	blocked   int        // of these, in Wait
 }
 
 func (s *slots) init(queues map[string]int) {

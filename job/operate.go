@@ -69,28 +69,6 @@ func (m *Manager) Hold(ctx context.Context, id string) error {
 	return err
 }
 
-// Wake lets a job that was held, or parked as poison, go on at its old place; topic is "job/<id>". [ErrInvalid] for another
-// topic, [ErrNotFound], [ErrFinished], [store.ErrConflict] for a job that is not parked.
-func (m *Manager) Wake(ctx context.Context, topic string) error {
-	id, ok := strings.CutPrefix(topic, "job/")
-	if !ok {
-		return invalid("Topic", `%q must be "job/" and an id`, topic)
-	}
-	_, err := m.steer(ctx, id, func(_ context.Context, _ store.Tx, row *Row) (*Move, error) {
-		switch {
-		case row.State.Final():
-			return nil, ErrFinished
-		case row.State != Parked || row.Flags&(Held|Poisoned) == 0:
-			return nil, conflict("wake", row)
-		}
-		return &Move{
-			ID: row.ID, From: Parked, To: Ready, Epoch: row.Epoch, Unmark: Held | Poisoned,
-			ResetLost: row.Flags&Poisoned != 0, Wakes: []Wake{{Why: "operator"}},
-		}, nil
-	})
-	return err
-}
-
 // Reschedule changes when a scheduled job is due; a time in the past is now. [ErrNotFound], [ErrFinished],
 // [store.ErrConflict] for a job that is not scheduled.
 func (m *Manager) Reschedule(ctx context.Context, id string, at time.Time) error {

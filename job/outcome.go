@@ -27,7 +27,7 @@ func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 	r.mu.Lock()
 	cancelled := r.cancelled
 	r.mu.Unlock()
-	again := new(againError)
+	again, park := new(againError), parkOf(o.err)
 	switch {
 	case o.sealed != nil:
 		mv.To = sealedState(o.sealed)
@@ -43,13 +43,19 @@ func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 		return mv, nil
 	case cancelled:
 		return m.cancelledMove(o, r.reason, now), nil
-	case errors.Is(o.cause, ErrStopping) && !isPermanent(o.err):
+	case errors.Is(o.cause, ErrStopping) && !isPermanent(o.err) && park == nil:
 		mv.To, mv.Uncancelled = Ready, true
+		return mv, nil
+	case park != nil && park.check(r) == nil:
+		mv.To, mv.Uncancelled, mv.Free, mv.Park = Parked, true, park.freeTurn, park.park(now(), o.children)
 		return mv, nil
 	case errors.As(o.err, &again) && !isPermanent(o.err):
 		o.wait = max(again.d, minAgain)
 		mv.To, mv.RunAt, mv.Uncancelled = Scheduled, now().Add(o.wait), true
 		return mv, nil
+	}
+	if park != nil {
+		o.err = Permanent(park.check(r))
 	}
 	mv.Uncancelled = true
 	m.failed(o, &mv, now())
@@ -111,9 +117,14 @@ func (m *Manager) cancelledMove(o *outcome, reason string, now func() time.Time)
 	case !errors.Is(o.cause, ErrCancelled):
 		mv.To, mv.Mark = Ready, Unwinding
 		return mv
+	default:
+		if park := parkOf(o.err); park != nil && park.check(r) == nil {
+			mv.To, mv.Mark, mv.Free, mv.Park = Parked, Unwinding, park.freeTurn, park.park(now(), o.children)
+			return mv
+		}
 	}
 	mv.Error = cancelError(reason)
-	if o.err != nil && !errors.Is(o.err, context.Canceled) && !errors.Is(o.err, ErrCancelled) {
+	if o.err != nil && parkOf(o.err) == nil && !errors.Is(o.err, context.Canceled) && !errors.Is(o.err, ErrCancelled) {
 		mv.Error.Causes = []Error{*encode(o.failure())}
 	}
 	return mv

@@ -40,7 +40,7 @@ func (m *Manager) tidy(ctx context.Context, now time.Time) error {
 
 func (m *Manager) forget(ctx context.Context, f Find) error {
 	f.Due, f.SkipLocked, f.Limit = "retain", true, retainBatch
-	return m.each(ctx, f, func(r *Row) (Move, bool) {
+	return m.each(ctx, f, func(r *Row, _ time.Time) (Move, bool) {
 		return Move{ID: r.ID, From: r.State, Epoch: r.Epoch}, true
 	})
 }

@@ -381,6 +381,13 @@ func (j *faultyJobs) Log(ctx context.Context, tx store.Tx, es []job.Entry) error
 	return j.Store.Log(ctx, tx, es)
 }
 
+func (j *faultyJobs) Signal(ctx context.Context, tx store.Tx, s job.Signal) (job.Signalled, error) {
+	if err := j.op(ctx, "signal"); err != nil {
+		return job.Signalled{}, err
+	}
+	return j.Store.Signal(ctx, tx, s)
+}
+
 func (j *faultyJobs) Finish(ctx context.Context, tx store.Tx, f job.Finish) (job.Finished, error) {
 	if err := j.op(ctx, "finish"); err != nil {
 		return job.Finished{}, err

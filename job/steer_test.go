@@ -464,9 +464,6 @@ func holdAndReschedule(w *world) {
 	if err := n.Hold(w.Context(), first.ID); !errors.Is(err, store.ErrConflict) {
 		w.Error(err)
 	}
-	if err := n.Wake(w.Context(), "job/"+last.ID); !errors.Is(err, store.ErrConflict) {
-		w.Error(err)
-	}
 	w.must(n.Wake(w.Context(), "job/"+held.ID))
 	if j := w.state(n, held.ID, job.Waiting); j.Place != held.Place {
 		w.Errorf("place %d of %d", j.Place, held.Place)

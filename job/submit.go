@@ -82,6 +82,7 @@ type submission struct {
 	asked  []Request
 	rows   []Row
 	named  bool // ids are drawn
+	grown  int  // children that the running job has got
 }
 
 func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error) {
@@ -90,6 +91,15 @@ func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error
 		if s.rows[i], err = s.row(&s.asked[i], trace); err != nil {
 			return nil, &BatchError{i, err}
 		}
+	}
+	if s.parent != nil {
+		defer func() {
+			if err == nil {
+				s.parent.mu.Lock()
+				s.parent.children += s.grown
+				s.parent.mu.Unlock()
+			}
+		}()
 	}
 	if tx != nil {
 		return s.insert(ctx, tx)
@@ -234,7 +244,50 @@ func (s *submission) insert(ctx context.Context, tx store.Tx) ([]*Job, error) {
 			}
 		}
 	}
-	return js, nil
+	return js, s.bound(ctx, tx, rows)
+}
+
+// bound refuses more children than a job may have. Those of the running job are counted once per run.
+func (s *submission) bound(ctx context.Context, tx store.Tx, rows []Row) error {
+	s.grown = 0
+	others := map[string]bool{}
+	for i := range rows {
+		if p := rows[i].Parent; rows[i].Met != "" || p == "" {
+			continue
+		} else if s.parent != nil && p == s.parent.row.ID {
+			s.grown++
+		} else if !others[p] {
+			others[p] = true
+			if n, err := s.m.countChildren(ctx, tx, p); err != nil || n > maxChildren {
+				return cmp.Or(err, error(&BatchError{i, tooMany(p)}))
+			}
+		}
+	}
+	if s.grown == 0 {
+		return nil
+	}
+	r := s.parent
+	r.mu.Lock()
+	n, counted := r.children, r.counted || r.row.Runs <= 1
+	r.mu.Unlock()
+	if !counted {
+		all, err := s.m.countChildren(ctx, tx, r.row.ID)
+		if err != nil {
+			return err
+		}
+		n = all - s.grown
+		r.mu.Lock()
+		r.children, r.counted = n, true
+		r.mu.Unlock()
+	}
+	if n+s.grown > maxChildren {
+		return &BatchError{len(rows) - 1, tooMany(r.row.ID)}
+	}
+	return nil
+}
+
+func tooMany(parent string) error {
+	return invalid("Parent", "job %s has %d children, which is the most", parent, maxChildren)
 }
 
 // adopt completes rows whose parent is not the running job; a parent has to be live.

@@ -109,11 +109,17 @@ func (m *Manager) swept(rows []Row, moves []Move, done []bool) {
 // tell hints and publishes what moves outside a finish have changed.
 func (m *Manager) tell(ctx context.Context, tx store.Tx, moves []Move, done []bool) error {
 	var ids []string
+	var ended outcomes
 	for i, mv := range moves {
 		if done[i] {
 			ids = append(ids, mv.ID)
-			tx.Hint(JobTopic(mv.ID))
+			if tx.Hint(JobTopic(mv.ID)); mv.To.Final() {
+				ended.add(mv.ID, mv.To, mv.Error)
+			}
 		}
+	}
+	if err := m.after(ctx, tx, &ended, true); err != nil {
+		return err
 	}
 	return m.publishIDs(ctx, tx, ids)
 }

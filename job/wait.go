@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -299,7 +300,8 @@ func (w *watcher) look(ctx context.Context) (row *Row, err error) {
 
 // Wait waits until the job is final, on whatever node it runs, and answers it. When ctx ends first it answers the job as
 // last seen and ctx's error. Other errors: [ErrNotFound], or the store's when the first look fails. How the job ended is
-// its own matter: see [Result]. Inside a handler, the handler's slot is lent to other jobs meanwhile.
+// its own matter: see [Result]. Inside a handler, the handler's slot is lent to other jobs meanwhile; when
+// 10 000 block so on this node, [ErrOverloaded].
 func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 	w, j, err := m.watch(ctx, id)
 	if err != nil {
@@ -309,7 +311,11 @@ func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 	if j.State.Final() {
 		return j, nil
 	}
-	defer runOf(ctx).lend()()
+	back, err := runOf(ctx).lend()
+	if err != nil {
+		return j, err
+	}
+	defer back()
 	for !j.State.Final() {
 		n, err := w.next(ctx, j.Rev)
 		if err != nil {
@@ -321,16 +327,23 @@ func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 }
 
 // lend frees the slot of a handler that blocks; the answer takes it back at once. A nil run has none.
-func (r *run) lend() func() {
+func (r *run) lend() (back func(), err error) {
 	if r == nil {
-		return func() {}
+		return func() {}, nil
 	}
-	shift := func(n int) {
+	shift := func(n int) bool {
 		r.m.mu.Lock()
+		defer r.m.mu.Unlock()
+		if n < 0 && r.m.blocked >= maxBlocked {
+			return false
+		}
 		r.pool.executing += n
-		r.m.mu.Unlock()
+		r.m.blocked -= n
+		return true
 	}
-	shift(-1)
+	if !shift(-1) {
+		return nil, fmt.Errorf("%w: %d handlers block in Wait", ErrOverloaded, maxBlocked)
+	}
 	poke(r.m.wake)
-	return func() { shift(1) }
+	return func() { shift(1) }, nil
 }
