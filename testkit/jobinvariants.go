@@ -90,7 +90,7 @@ func (n *Node) calm(now time.Time) bool {
 }
 
 func (e *jobEye) committed(t *tx) {
-	touched := map[string]bool{}
+	touched, steered := map[string]bool{}, false
 	for _, event := range t.events {
 		switch v := event.(type) {
 		case inserted:
@@ -116,10 +116,11 @@ func (e *jobEye) committed(t *tx) {
 			for _, p := range v.rows {
 				e.policies[syncqueue.Key{Kind: p.Kind, ID: p.ID}] = p.Policy
 			}
+			steered = true
 		}
 	}
-	if len(touched) > 0 {
-		e.compare(slices.Sorted(maps.Keys(touched)))
+	if len(touched) > 0 || steered {
+		e.compare(slices.Sorted(maps.Keys(touched)), steered)
 	}
 }
 
@@ -183,13 +184,22 @@ func (e *jobEye) policy(k syncqueue.Key) (limit int, paused bool) {
 	return p.Limit, p.Paused
 }
 
-// compare holds what the store says of ids against what it said before.
-func (e *jobEye) compare(ids []string) {
+// compare holds what the store says of ids against what it said before; of all lines, if a policy was set: a raised limit
+// grants turns without any job being named.
+func (e *jobEye) compare(ids []string, steered bool) {
 	keys := map[syncqueue.Key]bool{}
+	if steered {
+		for k := range e.lines {
+			keys[k] = true
+		}
+	}
 	err := e.w.db.InTx(context.Background(), func(ctx context.Context, x store.Tx) error {
-		found, err := e.w.db.Jobs().List(ctx, x, job.Find{IDs: ids, Limit: len(ids)})
-		if err != nil {
-			return err
+		var found job.Found
+		if len(ids) > 0 {
+			var err error
+			if found, err = e.w.db.Jobs().List(ctx, x, job.Find{IDs: ids, Limit: len(ids)}); err != nil {
+				return err
+			}
 		}
 		rows := map[string]job.Row{}
 		for _, r := range found.Rows {
