@@ -463,7 +463,7 @@ func TestTaxonomy(t *testing.T) {
 			p := dispatch.Public(err, true)
 			i := p.Code.Info()
 			retry := 0
-			if p.Retryable() {
+			if p.Retryable {
 				retry = 1
 			}
 			if got := [4]int{i.ErrorCode, i.CSErrorCode, i.Status, retry}; p.Code != code || got != want {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/job"
@@ -94,27 +95,26 @@ func (c Code) Info() CodeInfo {
 // Error is the one error type of commands. errors.Is finds the sentinels of this package by code, and whatever it wraps;
 // errors.As with *FieldError finds the first field.
 type Error struct {
-	Code   Code
-	Text   string
-	Fields []*FieldError     // of Malformed and Invalid: at most 16, in the order of the command's fields
-	Meta   map[string]string // details for the caller
-	Trace  string            // trace id, set by the stage trace
-	err    error
+	Code       Code
+	Text       string
+	Fields     []*FieldError     // of Malformed and Invalid: at most 16, in the order of the command's fields
+	Meta       map[string]string // details for the caller
+	Retryable  bool              // the same request may succeed later
+	RetryAfter time.Duration     // no sooner than this; 0 = not known
+	Trace      string            // trace id, set by the stage trace
+	err        error
 }
 
 // Errorf makes an *Error of the code; %w wraps.
 func Errorf(c Code, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: c, Text: err.Error(), err: errors.Unwrap(err)}
+	return &Error{Code: c, Text: err.Error(), Retryable: c.Info().Retryable, err: errors.Unwrap(err)}
 }
 
 func (e *Error) Error() string { return e.Text }
 
 // ErrorCode makes the code survive in a stored job; see job.Error.
 func (e *Error) ErrorCode() string { return string(e.Code) }
-
-// Retryable tells whether the same request may succeed later.
-func (e *Error) Retryable() bool { return e.Code.Info().Retryable }
 
 // Unwrap gives the fields and the cause.
 func (e *Error) Unwrap() []error {
@@ -259,10 +259,21 @@ func Public(err error, admin bool) *Error {
 	}
 	var e *Error
 	if !errors.As(err, &e) {
-		e = &Error{Code: CodeOf(err), Text: err.Error(), err: err}
+		e = wrap(err)
 	}
 	if admin || e.Code != Internal && e.Code != NoCapacity && e.Code != Unavailable {
 		return e
 	}
-	return &Error{Code: e.Code, Text: "The operation could not be completed. Reference: " + e.Trace, Trace: e.Trace, err: e.err}
+	return &Error{Code: e.Code, Text: "The operation could not be completed. Reference: " + e.Trace, Retryable: e.Retryable, RetryAfter: e.RetryAfter, Trace: e.Trace, err: e.err}
+}
+
+// wrap makes an *Error of any other.
+func wrap(err error) *Error {
+	code := CodeOf(err)
+	e := &Error{Code: code, Text: err.Error(), Retryable: code.Info().Retryable, err: err}
+	var busy *job.OverloadedError
+	if errors.As(err, &busy) {
+		e.RetryAfter = busy.RetryAfter
+	}
+	return e
 }

@@ -98,7 +98,9 @@ func traced(err error, sc trace.SpanContext) error {
 	}
 	var e *Error
 	if !errors.As(err, &e) {
-		return &Error{Code: CodeOf(err), Text: err.Error(), Trace: sc.TraceID().String(), err: err}
+		e = wrap(err)
+		e.Trace = sc.TraceID().String()
+		return e
 	}
 	if e.Trace == "" {
 		copied := *e
