@@ -78,7 +78,7 @@ func parse(s string) (ids []*id, err error) {
 	return ids, nil
 }
 
-var literal = regexp.MustCompile("[\"`]([a-z]+-r?[0-9]{2,3})[ \"`:/]")
+var literal = regexp.MustCompile("[\"`]([a-z]+-r?[0-9]{2,3})[ \"`:/,]")
 
 // find notes for each id the first file with a test of that name.
 func find(root string, ids []*id) error {
@@ -135,7 +135,7 @@ func results(root string, ids []*id) error {
 		}
 		for part := range strings.SplitSeq(e.Test, "/") {
 			name, _, _ := strings.Cut(part, "_")
-			if i := byName[name]; i != nil && rank[e.Action] > rank[i.status] {
+			if i := byName[strings.TrimRight(name, ",:")]; i != nil && rank[e.Action] > rank[i.status] {
 				i.status = e.Action
 			}
 		}
