@@ -35,6 +35,7 @@ tidy:
 	@set -e; for m in $(NESTED); do (cd $$m && $(GO) mod tidy -diff); done
 
 race:
+	@sh scripts/setup race
 	$(GO) test -race -short -timeout 25m ./...
 
 spec: ## list the acceptance cases with and without a test (RUN=1: and which pass)
