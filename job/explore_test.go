@@ -27,7 +27,8 @@ type storm struct {
 	nodes []*testkit.Node
 	ids   []string // committed
 	opt   []job.HandleOption
-	hold  int // longest time a handler takes, in ms
+	hold  int                                             // longest time a handler takes, in ms
+	more  func(s *storm, m *job.Manager, n *testkit.Node) // registers other kinds
 	seen  job.Sink
 }
 
@@ -81,6 +82,9 @@ func (s *storm) build(n *testkit.Node) drover.Component {
 		}
 		return job.Token(ctx).Epoch, nil
 	}, append([]job.HandleOption{job.Retry(nil, 100), job.MaxLost(100)}, s.opt...)...)
+	if s.more != nil {
+		s.more(s, m, n)
+	}
 	s.jobs[n.Name()] = m
 	g := &drover.Group{}
 	g.Add("node", node)

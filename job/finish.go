@@ -329,37 +329,6 @@ func (m *Manager) settleRefused(ctx context.Context, tx store.Tx, b *batch) erro
 	return nil
 }
 
-// ended is what the batch made final.
-func (b *batch) ended() *outcomes {
-	o := &outcomes{}
-	for i, mv := range b.moves {
-		if b.done[i] && mv.To.Final() {
-			o.add(mv.ID, mv.To, mv.Error)
-		}
-	}
-	return o
-}
-
-// announce hints and publishes what the batch changed.
-func (m *Manager) announce(ctx context.Context, tx store.Tx, b *batch) error {
-	var changed []string
-	for i, mv := range b.moves {
-		if b.done[i] {
-			changed = append(changed, mv.ID)
-			if mv.To.Final() {
-				tx.Hint(JobTopic(mv.ID))
-			}
-		}
-	}
-	if err := m.after(ctx, tx, b.ended(), b.awaited); err != nil {
-		return err
-	}
-	if err := m.publishIDs(ctx, tx, changed); err != nil {
-		return err
-	}
-	return m.publishAll(ctx, tx, "update", b.started)
-}
-
 // flushed ends a flush: what it started runs, what it wrote is settled.
 func (m *Manager) flushed(b *batch) {
 	m.start(b.started, b.start, b.began)
