@@ -93,8 +93,10 @@ func init() {
 }
 
 func typedChild(w *world) {
+	let := make(chan struct{}) // the child ends after the parent has parked
 	n := w.node("a", func(m *job.Manager) {
 		job.Handle(m, "child", func(_ context.Context, kind string) (string, error) {
+			<-let
 			switch kind {
 			case "sentinel":
 				return "", job.Permanent(fmt.Errorf("placing: %w", errNoRoom))
@@ -124,7 +126,10 @@ func typedChild(w *world) {
 		"sentinel": "true true false false true 1", "typed": "false false true true true 1",
 		"empty": "false false false false true 1", "ok": "fine false false false false false 1",
 	} {
-		got, err := job.Result[string](w.wait(n, w.submit(n, job.Request{Kind: "parent", Args: kind})))
+		p := w.submit(n, job.Request{Kind: "parent", Args: kind})
+		w.parked(n, p.ID)
+		let <- struct{}{}
+		got, err := job.Result[string](w.wait(n, p))
 		if err != nil || strings.Join(strings.Fields(got), " ") != want {
 			w.Errorf("%s: %q %v, want %q", kind, got, err, want)
 		}

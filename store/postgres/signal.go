@@ -177,12 +177,26 @@ func (t *tx) signalTopic(ctx context.Context, s *job.Signal, out *job.Signalled)
 	if err != nil {
 		return nil, err
 	}
-	live := append(pend, active...)
+	live, err := t.still(ctx, s.Topic, append(pend, active...))
+	if err != nil {
+		return nil, err
+	}
 	out.Reached = len(live)
 	if err := t.tell(ctx, live, s); err != nil {
 		return nil, err
 	}
-	return t.parkedOf(ctx, pend)
+	return t.parkedOf(ctx, live)
+}
+
+// still are those that subscribe to topic now that they are held: another signal may have been first.
+func (t *tx) still(ctx context.Context, topic string, held []string) (live []string, err error) {
+	err = t.query(ctx, `SELECT id::text FROM @topic WHERE topic = $1 AND id = ANY ($2::uuid[]) ORDER BY seq`, func(scan func(...any) error) error {
+		var id string
+		err := scan(&id)
+		live = append(live, id)
+		return err
+	}, topic, held)
+	return live, err
 }
 
 // tell puts a signal in inboxes that have room for it and not it already.

@@ -30,6 +30,7 @@ func waits(t *testing.T, open func(t testing.TB) testkit.Stores) {
 		{"st-131 a join and the end of its target overlap", joinRace},
 		{"st-132 a signal and a park overlap", signalRace},
 		{"st-133 two targets end at once", lastTwo},
+		{"st-134 two signals at once: told once", signalTwice},
 	})
 }
 
@@ -477,5 +478,41 @@ func lastTwo(r *rig) {
 	wg.Wait()
 	for i := range waiters {
 		same(r.t, "woken "+rows[3*i].ID, woken[rows[3*i].ID], 1)
+	}
+}
+
+// signalTwice signals a topic twice at once; whoever is first wakes the job, which is then not told again.
+func signalTwice(r *rig) {
+	const jobs = 20
+	r.insert(plainRows(1, jobs)...)
+	rows := r.claim(r.all(jobs)).Rows
+	same(r.t, "started", len(rows), jobs)
+	var wg sync.WaitGroup
+	for i, row := range rows {
+		topic := fmt.Sprint("t", i)
+		r.must(park(row, job.Parking{Topics: []string{topic}}))
+		for range 2 {
+			wg.Go(func() {
+				err := r.InTx(r.t.Context(), func(ctx context.Context, tx store.Tx) error {
+					out, err := r.Jobs().Signal(ctx, tx, job.Signal{Topic: topic})
+					if err != nil || len(out.Rows) == 0 {
+						return err
+					}
+					wake := from(out.Rows[0], job.Ready)
+					wake.Wakes = out.Rows[0].Inbox
+					_, err = r.Jobs().Move(ctx, tx, []job.Move{wake})
+					return err
+				})
+				if err != nil {
+					r.t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for n := 1; n <= jobs; n++ {
+		if row := r.waiting(n); row.State != job.Ready || len(row.Inbox) > 0 || len(row.Wakes) != 1 {
+			r.t.Fatalf("job %d is %s, woken by %v, told %v", n, row.State, row.Wakes, row.Inbox)
+		}
 	}
 }
