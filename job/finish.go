@@ -199,10 +199,12 @@ func (m *Manager) allowStart(b *batch) {
 	}
 }
 
-// giveUpStart makes a repeated batch start nothing: what the first try started, if it happened, is adopted.
+// giveUpStart makes a batch that was not stored, as far as is known, start nothing: what it started, if it happened, is
+// adopted.
 func (m *Manager) giveUpStart(b *batch) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	b.started = nil
 	if b.start.Max == 0 {
 		return
 	}
