@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	fixture "github.com/drover-cloud/drover/internal/testkit"
 	"github.com/drover-cloud/drover/store/postgres"
 )
@@ -36,15 +38,26 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// fill takes its time, which may be longer on a busy machine than the store's statement timeout.
+func fill(t *testing.T, db *bun.DB, rows []string) {
+	t.Helper()
+	c, err := db.DB.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, q := range slices.Concat([]string{"SET statement_timeout = 0"}, rows, []string{"RESET statement_timeout"}) {
+		if _, err := c.ExecContext(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func explain(t *testing.T, rows []string) {
 	ctx := context.Background()
 	db := fixture.OpenPostgres(t, fixture.Postgres(t).Database(t), 2)
 	s := migrated(t, db, postgres.Config{})
-	for _, q := range rows {
-		if _, err := db.ExecContext(ctx, q); err != nil {
-			t.Fatal(err)
-		}
-	}
+	fill(t, db, rows)
 	ids := []string{"c4ca4238-a0b9-2382-0dcc-509a6f75849b", "c81e728d-9d4c-2f63-6f06-7f89cc14862c"}
 	at, n, none := []time.Time{time.Unix(0, 0)}, []int64{0}, []*string{nil}
 	claim := []any{"q", 500, int64(1), n, at, n, []string{"k"}}
