@@ -28,6 +28,7 @@ const (
 	startMark = ":start" // it was started, and no boundary says so
 	tryMark   = ":try"   // then a number: so many tries have failed
 	beginMark = ":begin" // the flow was left before its first step
+	versMark  = ":version"
 )
 
 // record is a boundary as it is stored: one per step and direction.
@@ -43,6 +44,8 @@ type record struct {
 	Step    string          `json:"step,omitempty"`    // that failed, if not this one
 	Open    bool            `json:"open,omitempty"`    // left here: what comes next is still to be asked
 	Lost    int             `json:"lost,omitempty"`    // nodes that had died under the job
+	Job     string          `json:"job,omitempty"`     // of a debt's try: whose it was
+	Version int             `json:"version,omitempty"` // of the flow, above 1
 	S       json.RawMessage `json:"s,omitempty"`       // the state; absent: unchanged
 }
 
@@ -67,16 +70,27 @@ func (r *run[S]) durable(ctx context.Context, j steps.Run) error {
 	if !j.Use(path) {
 		return drover.Permanent(fmt.Errorf("flow: %s runs twice in one run of its job: name a Clone differently", path))
 	}
-	b := &book{job: j, base: j.Base(), env: j.Env(), state: r.s}
-	r.book, r.env, r.path, r.meters = b, &b.env, path+"/", newMeters(&b.env, r.f.name)
-	if err := b.open(ctx, r.path); err != nil {
+	if err := r.open(ctx, j, path+"/"); err != nil {
 		return err
+	}
+	b := r.book
+	if v := r.f.vers; v > 1 && !b.stored.has(r.path+versMark) {
+		if err := b.save(ctx, r.path+versMark, record{Version: v}, -1); err != nil {
+			return err
+		}
 	}
 	r.load(j.First())
 	work, cancel := b.work(ctx)
 	defer cancel()
 	res := r.exec(work)
 	return cmp.Or(res.leave, res.fault())
+}
+
+// open gives r a book of what is stored at path.
+func (r *run[S]) open(ctx context.Context, j steps.Run, path string) error {
+	b := &book{job: j, base: j.Base(), env: j.Env(), state: r.s}
+	r.book, r.env, r.path, r.meters = b, &b.env, path, newMeters(&b.env, r.f.name)
+	return b.open(ctx, path)
 }
 
 // open reads what earlier runs stored and puts the state back.
@@ -209,22 +223,29 @@ func (b *book) save(ctx context.Context, name string, rec record, percent int) e
 	if err != nil {
 		return drover.Permanent(fmt.Errorf("%w: %w", ErrState, err))
 	}
-	policy := exponential(&b.env, 100*time.Millisecond, 5*time.Second, 0.2)
-	for try := 1; ; try++ {
-		err := b.job.Save(ctx, name, data, percent)
-		if err == nil {
-			break
-		}
-		d := policy.NextBackOff()
-		if errors.Is(err, job.ErrLost) || try == saveTries || ctx.Err() != nil || d == backoff.Stop || b.env.Sleep(ctx, d) != nil {
-			return unsaved(name, err)
-		}
+	if err := b.retry(ctx, name, func() error { return b.job.Save(ctx, name, data, percent) }); err != nil {
+		return err
 	}
 	if rec.S != nil {
 		b.last = rec.S
 	}
 	b.lost = rec.Lost
 	return nil
+}
+
+// retry calls write until it works, or the run has to be left.
+func (b *book) retry(ctx context.Context, name string, write func() error) error {
+	policy := exponential(&b.env, 100*time.Millisecond, 5*time.Second, 0.2)
+	for try := 1; ; try++ {
+		err := write()
+		if err == nil {
+			return nil
+		}
+		d := policy.NextBackOff()
+		if errors.Is(err, job.ErrLost) || try == saveTries || ctx.Err() != nil || d == backoff.Stop || b.env.Sleep(ctx, d) != nil {
+			return unsaved(name, err)
+		}
+	}
 }
 
 // unsaved lets the job try again later: the run is where it was stored last.

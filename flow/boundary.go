@@ -7,7 +7,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 const maxCrashes = 3 // within one step, then it has failed
@@ -20,6 +19,7 @@ type resume struct {
 	ended   bool     // nothing is left to run or to ask
 	back    halt     // err != nil: a rollback is under way
 	unknown []string // steps of an earlier definition
+	order   []int    // of a changed one: the steps that were run, in their order
 	mark    bool     // store that the next step starts: no boundary tells it
 }
 
@@ -33,6 +33,11 @@ func reset(state any, data json.RawMessage) error {
 // load finds out where the run at r.path stands. first: it has never been begun.
 func (r *run[S]) load(first bool) {
 	own := r.book.under(r.path)
+	if past, current := own.past(); r.astray(past) >= 0 {
+		r.changed(own, past, current)
+		r.recallUndo(own)
+		return
+	}
 	at := &r.resume
 	at.assumed = !first
 	var last record
@@ -53,10 +58,7 @@ func (r *run[S]) load(first bool) {
 		at.next, at.begun = i+1, rec.Next != ""
 		r.skip(rec.Skipped)
 		if rec.Next != "" {
-			if at.next = r.index(rec.Next); at.next < 0 {
-				at.next = i + 1
-				at.unknown = append(at.unknown, rec.Next)
-			}
+			at.next = r.index(rec.Next)
 		}
 		if rec.Back != nil {
 			at.back = halt{err: r.book.job.Decode(rec.Back), step: rec.Step}
@@ -64,7 +66,6 @@ func (r *run[S]) load(first bool) {
 	}
 	at.assumed = at.assumed && !own.has(beginMark)
 	r.position(own, last)
-	r.changed(own)
 	r.recallUndo(own)
 }
 
@@ -135,27 +136,6 @@ func (r *run[S]) position(own records, last record) {
 	}
 }
 
-// changed notices steps that were run and are not where they were.
-func (r *run[S]) changed(own records) {
-	at := &r.resume
-	for name := range own {
-		i := r.index(name)
-		if strings.Contains(name, ":") || i >= 0 && r.marks[i].state != pending {
-			continue
-		}
-		if i >= 0 { // done, but after one that is new
-			r.recall(i, own[name])
-			at.back = halt{err: fmt.Errorf("%w: step %s", ErrChanged, name)}
-			continue
-		}
-		at.unknown = append(at.unknown, name)
-	}
-	slices.Sort(at.unknown)
-	if len(at.unknown) > 0 {
-		at.back = halt{err: fmt.Errorf("%w: step %s is unknown", ErrChanged, at.unknown[0])}
-	}
-}
-
 // recallUndo takes over how far a rollback has come.
 func (r *run[S]) recallUndo(own records) {
 	for i := range r.marks {
@@ -164,7 +144,7 @@ func (r *run[S]) recallUndo(own records) {
 			continue
 		}
 		m := &r.marks[i]
-		if m.state = undone; rec.Err != nil {
+		if m.was, m.state = m.state, undone; rec.Err != nil {
 			m.state, m.undoErr, m.stop = undoFailed, r.book.job.Decode(rec.Err), rec.Stop
 		}
 		if r.resume.back.err == nil {
@@ -273,11 +253,11 @@ func (r *run[S]) undoBoundary(ctx context.Context, i int, cause error) error {
 }
 
 // tried stores that a try of step i has failed.
-func (r *run[S]) tried(ctx context.Context, i, try int) error {
+func (r *run[S]) tried(ctx context.Context, i, try int, err error) error {
 	if r.book == nil {
 		return nil
 	}
-	return r.book.save(ctx, r.path+r.f.steps[i].name+tryMark+strconv.Itoa(try), record{}, -1)
+	return r.book.save(ctx, r.path+r.f.steps[i].name+tryMark+strconv.Itoa(try), record{Err: r.book.job.Encode(err)}, -1)
 }
 
 // poisoned is the failure of a step in which three nodes have died.

@@ -28,10 +28,10 @@ type plan struct {
 
 // cluster is nodes that run one flow as jobs, and what its steps did to the world.
 type cluster struct {
-	w     *testkit.World
-	build func(n *testkit.Node, c *cluster) *flow.Flow[plan]
-	jobs  map[string]*job.Manager
-	nodes map[string]*testkit.Node
+	w        *testkit.World
+	register func(n *testkit.Node, m *job.Manager)
+	jobs     map[string]*job.Manager
+	nodes    map[string]*testkit.Node
 
 	mu   sync.Mutex
 	made map[string]bool // by steps
@@ -40,7 +40,8 @@ type cluster struct {
 }
 
 func newCluster(w *testkit.World, build func(*testkit.Node, *cluster) *flow.Flow[plan], nodes ...string) *cluster {
-	c := &cluster{w: w, build: build, jobs: map[string]*job.Manager{}, nodes: map[string]*testkit.Node{}, made: map[string]bool{}}
+	c := &cluster{w: w, jobs: map[string]*job.Manager{}, nodes: map[string]*testkit.Node{}, made: map[string]bool{}}
+	c.register = func(n *testkit.Node, m *job.Manager) { flow.Register(m, build(n, c)) }
 	for _, n := range nodes {
 		c.nodes[n] = w.Node(n, c.node)
 	}
@@ -52,7 +53,7 @@ func (c *cluster) node(n *testkit.Node) drover.Component {
 	if err != nil {
 		c.w.T.Fatal(err)
 	}
-	flow.Register(m, c.build(n, c))
+	c.register(n, m)
 	c.jobs[n.Name()] = m
 	return m
 }

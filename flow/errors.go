@@ -57,6 +57,8 @@ func (e *Error) Unwrap() []error { return append([]error{e.Err}, e.Undo...) }
 type UndoError struct {
 	Step string
 	Err  error
+
+	owed string // what do had come to; "" if the undo is not to be tried again
 }
 
 func (e *UndoError) Error() string { return "undo " + e.Step + ": " + e.Err.Error() }
@@ -81,8 +83,8 @@ type stopUndoError struct{ err error }
 func (e *stopUndoError) Error() string { return e.err.Error() }
 func (e *stopUndoError) Unwrap() error { return e.err }
 
-// StopUndo from an undo: it failed, is not tried again, and the remaining undos are not run; [Error].Skipped lists them.
-// StopUndo(nil) is nil.
+// StopUndo from an undo: it failed, is not tried again, and the remaining undos are not run; [Error].Skipped lists them. None
+// of these becomes a debt. StopUndo(nil) is nil.
 func StopUndo(err error) error {
 	if err == nil {
 		return nil

@@ -28,6 +28,7 @@ type Flow[S any] struct {
 	finals []func(context.Context, *S, error)
 	noUndo bool
 	grace  time.Duration
+	vers   int
 	env    drover.Env
 	limit  int
 	depth  int // of flows within it
@@ -49,7 +50,7 @@ func New[S any](name string) *Flow[S] {
 	if !nameRule.MatchString(name) {
 		panic(fmt.Sprintf("flow: name %q: want %s", name, nameRule))
 	}
-	return &Flow[S]{name: name, grace: defaultGrace, limit: maxSteps}
+	return &Flow[S]{name: name, grace: defaultGrace, vers: 1, limit: maxSteps}
 }
 
 // Then adds a step. undo may be nil: there is nothing to undo. Both must be idempotent, for after a crash the one that was
@@ -106,6 +107,17 @@ func (f *Flow[S]) Grace(d time.Duration) *Flow[S] {
 	return f
 }
 
+// Version numbers definitions of one name, from 1, the default. Several may be registered: a job that has begun under one goes
+// on, and back, under that one, and new ones take the highest on their node. Above 1 a run costs one write more.
+func (f *Flow[S]) Version(n int) *Flow[S] {
+	f.change()
+	if n < 1 {
+		panic(fmt.Sprintf("flow: %s: Version(%d) must be at least 1", f.name, n))
+	}
+	f.vers = n
+	return f
+}
+
 // Env gives runs in place another clock, logger and so on; in a job a flow has the manager's.
 func (f *Flow[S]) Env(e drover.Env) *Flow[S] {
 	f.change()
@@ -117,7 +129,7 @@ func (f *Flow[S]) Env(e drover.Env) *Flow[S] {
 func (f *Flow[S]) Clone() *Flow[S] {
 	return &Flow[S]{
 		name: f.name, steps: slices.Clone(f.steps), checks: slices.Clone(f.checks), finals: slices.Clone(f.finals),
-		noUndo: f.noUndo, grace: f.grace, env: f.env, limit: f.limit, depth: f.depth,
+		noUndo: f.noUndo, grace: f.grace, vers: f.vers, env: f.env, limit: f.limit, depth: f.depth,
 	}
 }
 

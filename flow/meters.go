@@ -10,6 +10,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/steps"
+	"github.com/drover-cloud/drover/job"
 )
 
 const scope = "github.com/drover-cloud/drover/flow"
@@ -97,4 +99,33 @@ func (r *run[S]) stepped(sc *stepCtx, began time.Time) {
 	}
 	r.meters.stepDuration.Record(sc, r.env.Clock.Now().Sub(began).Seconds(), metric.WithAttributes(
 		attribute.String("flow", sc.flow), attribute.String("step", sc.step), attribute.String("phase", sc.phase)))
+}
+
+// watchDebts measures the open debts of a flow, in the whole cluster.
+func watchDebts(m *job.Manager, name string) {
+	env := steps.Of(m).Env()
+	meter, kind := env.Meter.Meter(scope), "flow-undo:"+name
+	open, err := meter.Int64ObservableGauge("drover.flow.debts")
+	if err != nil {
+		return
+	}
+	oldest, err := meter.Float64ObservableGauge("drover.flow.debts.oldest", metric.WithUnit("s"))
+	if err != nil {
+		return
+	}
+	flow := metric.WithAttributes(attribute.String("flow", name))
+	_, _ = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		n, age := 0, time.Duration(0)
+		for j, err := range m.List(ctx, job.Query{Kinds: []string{kind}, Limit: 500}) {
+			if err != nil {
+				return err
+			}
+			if n++; n == 1 {
+				age = env.Clock.Now().Sub(j.Created)
+			}
+		}
+		o.ObserveInt64(open, int64(n), flow)
+		o.ObserveFloat64(oldest, max(age, 0).Seconds(), flow)
+		return nil
+	}, open, oldest)
 }

@@ -3,21 +3,27 @@ package flow
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 
-	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/steps"
 	"github.com/drover-cloud/drover/job"
 )
 
 // Register handles jobs of kind "flow:<name>": Args is the initial state, the result the final one. The kind has
 // [job.Unwinds] and f's Grace. A flow that has been rolled back fails its job for good; it ends cancelled if that was why.
+// Other versions of f, with the same S, may be registered too ([Flow.Version]); the Grace is the first one's.
+//
+// Undos that failed become a debt: a job of kind "flow-undo:<name>", submitted in the transaction that ends the flow's job. It
+// runs them in order, each until it succeeds, with 10 s between tries, doubled up to 10 min, and fails after 50 tries of one
+// or at an error that is permanent, [StopUndo] or [ErrNoUndo]. [DebtTopic] makes it try at once. Cancel forgives the debt,
+// and its journal says who did; job.Manager.Retry begins again. It has the resource and identity of the job that failed,
+// takes no turn, and does not run Finally.
 //
 // It panics, with an error that is [ErrState], if an S does not encode as JSON or has fields tagged secret: the state is
-// stored as it is. It panics too if the kind is taken or f has no steps.
+// stored as it is. It panics too if the kind is taken, the version registered, or f has no steps.
 func Register[S any](m *job.Manager, f *Flow[S]) {
 	f.seal()
 	if len(f.steps) == 0 {
@@ -29,13 +35,20 @@ func Register[S any](m *job.Manager, f *Flow[S]) {
 	if _, err := json.Marshal(new(S)); err != nil {
 		panic(fmt.Errorf("%w: %s: %w", ErrState, f.name, err))
 	}
-	job.Handle(m, "flow:"+f.name, func(ctx context.Context, s S) (S, error) {
-		err := f.Run(ctx, &s)
-		if e := new(Error); errors.As(err, &e) || drover.IsPermanent(err) {
-			err = job.Permanent(err)
-		}
+	v, ok := steps.Of(m).Attach("flow/"+f.name, func() any { return &versions[S]{} }).(*versions[S])
+	if !ok {
+		panic(fmt.Sprintf("flow: %s: another version has another state than %T", f.name, *new(S)))
+	}
+	if !v.add(f) {
+		return
+	}
+	name := f.name
+	job.Handle(m, "flow:"+name, func(ctx context.Context, s S) (S, error) {
+		err := v.run(ctx, name, &s)
 		return s, err
 	}, job.Unwinds(), job.Grace(f.grace))
+	job.Handle(m, "flow-undo:"+name, v.pay, job.Unwinds(), job.Grace(f.grace), job.Timeout(job.NoTimeout))
+	watchDebts(m, name)
 }
 
 // secret finds a field tagged so by its path.

@@ -42,6 +42,7 @@ func (s state) outcome() string {
 type mark struct {
 	state   state
 	tries   int    // before this run of the job
+	was     state  // of undone and undoFailed: before
 	sub     runner // the step's own flow, once begun
 	undoErr error  // of undoFailed
 	stop    bool   // undoErr was StopUndo
@@ -86,8 +87,7 @@ type result struct {
 // Check returned to park the job or have it run again, or the cause of ctx when the node stops or the claim is lost: the
 // handler must return that as it is.
 func (f *Flow[S]) Run(ctx context.Context, s *S) error {
-	f.seal()
-	r := &run[S]{f: f, s: s, env: &f.env, meters: f.meters, marks: make([]mark, len(f.steps))}
+	r := f.begin(s)
 	if len(f.steps) == 0 {
 		r.finally(ctx, ErrEmpty)
 		return ErrEmpty
@@ -96,6 +96,11 @@ func (f *Flow[S]) Run(ctx context.Context, s *S) error {
 		return r.durable(ctx, job)
 	}
 	return r.exec(ctx).fault()
+}
+
+func (f *Flow[S]) begin(s *S) *run[S] {
+	f.seal()
+	return &run[S]{f: f, s: s, env: &f.env, meters: f.meters, marks: make([]mark, len(f.steps))}
 }
 
 // fault is err as an error.

@@ -33,6 +33,7 @@ type runner interface {
 	exec(ctx context.Context) result
 	undoAll(ctx context.Context, cause error, stop bool) back
 	load(first bool)
+	payUndo(ctx context.Context, path, outcome string, try int, cause error) error
 }
 
 type subOf[S, T any] struct {
@@ -102,7 +103,7 @@ func within(step string, errs []error) []error {
 	var out []error
 	for _, err := range errs {
 		if u, ok := err.(*UndoError); ok { //nolint:errorlint // made here, never wrapped
-			err = &UndoError{step + "/" + u.Step, u.Err}
+			err = &UndoError{step + "/" + u.Step, u.Err, u.owed}
 		}
 		out = append(out, err)
 	}

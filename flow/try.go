@@ -41,7 +41,7 @@ func (r *run[S]) step(ctx context.Context, i int) halt {
 			m.state = failed
 			return h
 		}
-		if err := r.tried(ctx, i, try); err != nil {
+		if err := r.tried(ctx, i, try, h.err); err != nil {
 			return halt{err: err, leave: true}
 		}
 	}

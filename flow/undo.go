@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -47,14 +48,22 @@ func (r *run[S]) undoAll(ctx context.Context, cause error, stop bool) (b back) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.f.grace)
 	defer cancel()
-	for _, name := range r.resume.unknown {
-		b.undo = append(b.undo, &UndoError{name, ErrNoUndo})
+	for _, name := range slices.Backward(r.resume.unknown) {
+		b.undo = append(b.undo, &UndoError{Step: name, Err: ErrNoUndo})
 	}
-	for i := len(r.marks) - 1; i >= 0 && b.leave == nil; i-- {
+	n := len(r.marks)
+	if r.resume.order != nil {
+		n = len(r.resume.order)
+	}
+	for n--; n >= 0 && b.leave == nil; n-- {
+		i := n
+		if r.resume.order != nil {
+			i = r.resume.order[n]
+		}
 		s, m := &r.f.steps[i], &r.marks[i]
 		switch {
 		case m.state == undoFailed: // before a crash
-			b.undo = append(b.undo, &UndoError{s.name, m.undoErr})
+			b.undo = append(b.undo, m.undoError(s.name))
 			b.stop = b.stop || m.stop
 		case m.state == pending, m.state == skipped, m.state == undone:
 		case s.sub != nil: // has rolled itself back if it failed: this finds what is left
@@ -84,14 +93,14 @@ func (r *run[S]) undoStep(ctx context.Context, i int, cause error, b *back) {
 	if b.leave = r.bookLeaving(); b.leave != nil && err != nil {
 		return // not ours any more, or not now: the next holder undoes it again
 	}
-	m.state = undone
+	m.was, m.state = m.state, undone
 	if err != nil {
 		var stop *stopUndoError
 		if m.stop = errors.As(err, &stop); m.stop {
 			err, b.stop = stop.err, true
 		}
 		m.state, m.undoErr = undoFailed, err
-		b.undo = append(b.undo, &UndoError{s.name, err})
+		b.undo = append(b.undo, m.undoError(s.name))
 		r.env.Logger.WarnContext(ctx, "not undone", "flow", r.f.name, "step", s.name, "err", err)
 	}
 	if r.book != nil {
@@ -99,6 +108,15 @@ func (r *run[S]) undoStep(ctx context.Context, i int, cause error, b *back) {
 			b.leave = err
 		}
 	}
+}
+
+// undoError is what an undo that failed leaves; one that said StopUndo is not owed.
+func (m *mark) undoError(name string) *UndoError {
+	u := &UndoError{Step: name, Err: m.undoErr}
+	if !m.stop {
+		u.owed = m.was.outcome()
+	}
+	return u
 }
 
 // tryUndo calls undo up to three times.
@@ -117,11 +135,16 @@ func (r *run[S]) tryUndo(ctx context.Context, i int, cause error) error {
 		err := r.timed(sc, s.opts.undoTimeout, s.undo)
 		r.stepped(sc, began)
 		end(err)
-		var stop *stopUndoError
-		var permanent *backoff.PermanentError
-		if err == nil || try >= s.opts.undoTries || ctx.Err() != nil || errors.As(err, &stop) ||
-			errors.As(err, &permanent) || drover.IsPermanent(err) || !r.pause(ctx, policy) {
+		if err == nil || try >= s.opts.undoTries || ctx.Err() != nil || r.final(err) || !r.pause(ctx, policy) {
 			return err
 		}
 	}
+}
+
+// final says whether an undo does not want another try.
+func (r *run[S]) final(err error) bool {
+	var stop *stopUndoError
+	var permanent *backoff.PermanentError
+	return errors.As(err, &stop) || errors.As(err, &permanent) || drover.IsPermanent(err) ||
+		r.book != nil && r.book.job.Permanent(err)
 }

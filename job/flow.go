@@ -9,7 +9,43 @@ import (
 
 	"github.com/drover-cloud/drover"
 	inner "github.com/drover-cloud/drover/internal/steps"
+	"github.com/drover-cloud/drover/store"
 )
+
+func init() { inner.Of = func(m any) inner.Manager { return (*flowManager)(m.(*Manager)) } }
+
+// flowManager is the side of a manager that package flow sees.
+type flowManager Manager
+
+func (f *flowManager) Env() drover.Env { return f.env }
+
+func (f *flowManager) Attach(name string, make func() any) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.attached == nil {
+		f.attached = map[string]any{}
+	}
+	if f.attached[name] == nil {
+		f.attached[name] = make()
+	}
+	return f.attached[name]
+}
+
+func (f *flowManager) Stored(ctx context.Context, id string) (all []inner.Stored, err error) {
+	m := (*Manager)(f)
+	var found Found
+	err = m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		found, err = m.find(ctx, tx, Find{IDs: []string{id}, Steps: true})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range found.Rows[0].Steps {
+		all = append(all, inner.Stored{Name: s.Step, Data: s.Data, At: s.At})
+	}
+	return all, nil
+}
 
 // flowRun is the side of a run that package flow sees: durable steps without the rules of Step.
 type flowRun run
@@ -95,6 +131,43 @@ func (f *flowRun) Decode(data json.RawMessage) error {
 
 func (f *flowRun) Stage(ctx context.Context, from, to int) context.Context {
 	return Stage(ctx, from, to)
+}
+
+func (f *flowRun) Owe(ctx context.Context, failure error, kind, unique string, args any) error {
+	r, err := handlerOf(ctx)
+	if err != nil {
+		return err
+	}
+	err = r.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		row, err := r.m.load(ctx, tx, r.row.ID)
+		if err != nil {
+			return err
+		}
+		if row.Flags&Sealed != 0 { // by a commit whose answer was lost
+			return nil
+		}
+		_, err = r.m.SubmitTx(ctx, tx, Request{
+			Kind: kind, Unique: unique, Args: args, Detached: true,
+			Identity: row.public().Identity, Resource: row.Resource, roomy: true,
+		})
+		if err != nil {
+			return err
+		}
+		return FinishTx(ctx, tx, failure)
+	})
+	return r.refused(err)
+}
+
+func (f *flowRun) CancelledBy(ctx context.Context) (by, reason string, err error) {
+	r := f.run()
+	err = r.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		row, err := r.m.load(ctx, tx, r.row.ID)
+		if err == nil {
+			by, reason = row.CancelBy, row.CancelReason
+		}
+		return err
+	})
+	return by, reason, err
 }
 
 // Unwind is ctx without its end, except that it ends when the claim is lost.

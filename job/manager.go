@@ -45,6 +45,7 @@ type Manager struct {
 	types        map[reflect.Type][]*kind
 	keeps        []*kind         // handled kinds with their own Keep, by name
 	served       []string        // handled kinds, sorted
+	attached     map[string]any  // by package flow
 	life         int             // 0 not yet, 1 running, 2 has run
 	base, values context.Context // for the manager's own work, which ends with Run; for handlers, which are ended one by one
 	bound        binding

@@ -32,6 +32,8 @@ type Request struct {
 	MaxAttempts  int           // 0 = the kind's
 	Identity     map[string]string
 	Resource     string
+
+	roomy bool // Args may be larger than Config.MaxArgs: they were stored once already
 }
 
 // DuplicatePolicy says what a request does that meets a live job with its Unique.

@@ -151,7 +151,11 @@ func (s *submission) row(r *Request, trace string) (Row, error) {
 	if r.Sync != (syncqueue.Key{}) && !s.m.keyed {
 		return Row{}, invalid("Sync", "the store takes no turns")
 	}
-	args, err := encodeArgs(r.Args, s.m.cfg.MaxArgs)
+	most := s.m.cfg.MaxArgs
+	if r.roomy {
+		most = maxBytes
+	}
+	args, err := encodeArgs(r.Args, most)
 	if err != nil {
 		return Row{}, err
 	}

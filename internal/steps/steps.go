@@ -4,6 +4,7 @@ package steps
 import (
 	"context"
 	"encoding/json"
+	"time"
 
 	"github.com/drover-cloud/drover"
 )
@@ -33,9 +34,33 @@ type Run interface {
 	Decode(data json.RawMessage) error
 	// Stage scales progress within ctx to from…to.
 	Stage(ctx context.Context, from, to int) context.Context
+	// Owe seals the run's failure and submits a job for what it leaves behind, once per unique, in one transaction. The job is
+	// nobody's child and takes over identity and resource. A run sealed before is no error.
+	Owe(ctx context.Context, failure error, kind, unique string, args any) error
+	// CancelledBy says who has asked for the job's end, and why.
+	CancelledBy(ctx context.Context) (by, reason string, err error)
 	// Unwind gives a ctx with ctx's values that ends, with cause job.ErrLost, only when the claim is lost.
 	Unwind(ctx context.Context) (context.Context, context.CancelFunc)
 }
+
+// Manager is what package flow needs of a manager beside what everybody sees.
+type Manager interface {
+	Env() drover.Env
+	// Attach gives what is kept under name, made the first time.
+	Attach(name string, make func() any) any
+	// Stored gives a job's durable steps in the order of their writing.
+	Stored(ctx context.Context, id string) ([]Stored, error)
+}
+
+// Stored is a durable step as the store has it.
+type Stored struct {
+	Name string
+	Data json.RawMessage
+	At   time.Time
+}
+
+// Of finds the Manager behind a *job.Manager; package job sets it.
+var Of func(m any) Manager
 
 // Key is where a ctx keeps its Run.
 type Key struct{}
