@@ -4,8 +4,8 @@
 //
 // Ten lines that submit a job and wait for it:
 //
-//	var db memory.Store // or sqlite.New(…), postgres.New(…)
-//	jobs, err := job.New(job.Config{DB: &db})
+//	db := &memory.Store{} // or sqlite.New(…), postgres.New(…)
+//	jobs, err := job.New(job.Config{DB: db})
 //	if err != nil {
 //		return err
 //	}

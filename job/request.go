@@ -51,6 +51,7 @@ const (
 	maxIdentity      = 64
 	maxIdentityBytes = 8 << 10
 	maxPriority      = 100
+	maxYear          = 9999 // all that JSON and the stores can write
 )
 
 // badName says why s cannot be a name, or "".
@@ -109,6 +110,10 @@ func (r *Request) check() error {
 		return invalid("Timeout", "%v is negative", r.Timeout)
 	case r.MaxAttempts < 0 || r.MaxAttempts > 1_000_000:
 		return invalid("MaxAttempts", "%d, must be 0 to 1000000", r.MaxAttempts)
+	case r.RunAt.Year() > maxYear || r.RunAt.Year() < 0:
+		return invalid("RunAt", "year %d, must be 0 to %d", r.RunAt.Year(), maxYear)
+	case r.Deadline.Year() > maxYear || r.Deadline.Year() < 0:
+		return invalid("Deadline", "year %d, must be 0 to %d", r.Deadline.Year(), maxYear)
 	case r.OnDuplicate != Join && r.OnDuplicate != Refuse:
 		return invalid("OnDuplicate", "%d is unknown", r.OnDuplicate)
 	}

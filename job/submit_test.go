@@ -220,6 +220,8 @@ func refusedRequests(w *world) {
 		{"Priority", job.Request{Kind: "text", Priority: 101}},
 		{"Timeout", job.Request{Kind: "text", Timeout: -5}},
 		{"MaxAttempts", job.Request{Kind: "text", MaxAttempts: -1}},
+		{"RunAt", job.Request{Kind: "text", RunAt: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)}},
+		{"Deadline", job.Request{Kind: "text", Deadline: time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC)}},
 		{"Identity", job.Request{Kind: "text", Identity: big}},
 		{"Identity", job.Request{Kind: "text", Identity: map[string]string{"k": strings.Repeat("v", 8<<10)}}},
 	} {

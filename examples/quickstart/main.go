@@ -26,8 +26,8 @@ func main() {
 	defer stop()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 
-	var db memory.Store // or SQLite, or PostgreSQL: the rest stays
-	jobs, err := job.New(job.Config{DB: &db})
+	db := &memory.Store{} // or SQLite, or PostgreSQL: the rest stays
+	jobs, err := job.New(job.Config{DB: db})
 	if err != nil {
 		log.Fatal(err)
 	}

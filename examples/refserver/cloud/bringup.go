@@ -92,6 +92,11 @@ func (c *Cloud) define(ctx context.Context, d hypervisor.Driver, r *bringUp) err
 	if err != nil {
 		return err
 	}
+	if v.LastHost != "" && v.LastHost != r.Host {
+		if err := c.forget(ctx, r.VM); err != nil { // a host that is gone does not keep it from starting elsewhere
+			c.env.Logger.WarnContext(ctx, "cloud: a machine stays defined on the host it left", "vm", r.VM, "host", v.LastHost, "err", err)
+		}
+	}
 	_, err = d.Define(ctx, c.domain(v, nics[r.VM], epoch(ctx)))
 	return err
 }

@@ -20,6 +20,7 @@ type DB interface {
 	Tracker() tracker.Store
 	Bun(tx store.Tx) (bun.IDB, error) // for rows of our own in drover's transaction
 	Migrate(ctx context.Context) error
+	Schema(ctx context.Context) (have, want int, err error)
 }
 
 // tables gives access to the rows.

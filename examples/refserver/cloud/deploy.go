@@ -39,8 +39,8 @@ const maxUserData = 32 << 10
 
 // Validate checks what one parameter alone can be wrong in.
 func (p deployVM) Validate() error {
-	if p.UserData != "" && !base64Within(p.UserData, maxUserData) {
-		return csapi.BadParam("userdata", dispatch.TooLong, "", "base64 of at most 32 KiB")
+	if reason := base64Within(p.UserData, maxUserData); reason != "" {
+		return csapi.BadParam("userdata", reason, "", "base64 of at most 32 KiB")
 	}
 	if p.IPAddress != "" {
 		if a, err := netip.ParseAddr(p.IPAddress); err != nil || !a.Is4() {
@@ -55,10 +55,17 @@ func (p deployVM) Validate() error {
 	return nil
 }
 
-func base64Within(text string, limit int) bool {
+// base64Within tells what is wrong with the text, if anything.
+func base64Within(text string, limit int) (reason string) {
 	std := strings.NewReplacer("-", "+", "_", "/", "=", "").Replace(text) // clients use either alphabet, padded or not
 	b, err := base64.RawStdEncoding.DecodeString(std)
-	return err == nil && len(b) <= limit
+	switch {
+	case err != nil:
+		return dispatch.BadType
+	case len(b) > limit:
+		return dispatch.TooLong
+	}
+	return ""
 }
 
 // createVM allocates the machine in the transaction that submits its job: row, address, card, volume.

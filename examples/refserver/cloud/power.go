@@ -170,7 +170,7 @@ func (c *Cloud) expunge(ctx context.Context, id string) (VMResult, error) {
 	})
 }
 
-// forget undefines the machine wherever it may have been.
+// forget undefines the machine on the host where it was last.
 func (c *Cloud) forget(ctx context.Context, id string) error {
 	v, err := vmByID(ctx, c.bun, id)
 	if err != nil || v.LastHost == "" || !c.hosts.has(v.LastHost) {

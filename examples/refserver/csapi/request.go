@@ -14,6 +14,7 @@ import (
 // Limits of a request; dispatch has those of names and of all values together.
 const (
 	maxBody   = 1 << 20
+	maxLine   = 256 << 10
 	maxValue  = 64 << 10
 	maxValues = 256 << 10
 	maxParams = 1000
@@ -46,6 +47,9 @@ func parse(w http.ResponseWriter, r *http.Request) (*request, error) {
 		}
 	}
 	note(q.merge(r.URL.RawQuery))
+	if len(r.RequestURI) > maxLine {
+		return &request{}, dispatch.Errorf(dispatch.TooLarge, "a request line of more than 256 KiB")
+	}
 	if r.URL.Path != "/client/api" {
 		return q, errMethod
 	}

@@ -85,6 +85,7 @@ func TestEnvelopes(t *testing.T) {
 		n.do("PUT", "/client/api?command=listZones", "").fails(t, 405, 9999)
 		n.do("GET", "/client/other", "").fails(t, 405, 9999)
 		n.do("POST", "/client/api", strings.Repeat("a", 1<<20+1)).fails(t, 413, 9999)
+		n.do("GET", "/client/api?command=listZones&name="+strings.Repeat("a", 300<<10), "").fails(t, 413, 9999)
 		n.do("GET", "/client/api?a=%zz", "").fails(t, 430, 9999)
 		r := rand.New(rand.NewPCG(1, 2))
 		words := []string{"command", "listZones", "deployVirtualMachine", "id", "a[0].b", "a[", "%", "&", "=", "+", ";", "\x00", "é", "details", "page", "-1", nobody}

@@ -44,8 +44,10 @@ type FlagError struct {
 
 // Error is one line.
 func (e *FlagError) Error() string {
-	return "-" + e.Flag + ": " + strings.ReplaceAll(e.Err.Error(), "\n", "; ")
+	return "-" + e.Flag + ": " + oneLine.Replace(e.Err.Error())
 }
+
+var oneLine = strings.NewReplacer("\n\t", " ", "\n", "; ")
 
 // Unwrap gives the reason.
 func (e *FlagError) Unwrap() error { return e.Err }
@@ -150,6 +152,10 @@ func badFlag(err error) error {
 	if _, rest, ok := strings.Cut(text, "for flag -"); ok {
 		name, reason, _ := strings.Cut(rest, ": ")
 		return flagError(name, "%s", reason)
+	}
+	if head, rest, ok := strings.Cut(text, " for -"); ok { // of a boolean flag
+		name, reason, _ := strings.Cut(rest, ": ")
+		return flagError(name, "%s: %s", head, reason)
 	}
 	if _, name, ok := strings.Cut(text, "flag needs an argument: -"); ok {
 		return flagError(name, "needs a value")

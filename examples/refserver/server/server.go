@@ -87,10 +87,8 @@ func New(ctx context.Context, cfg Config) (s *Server, err error) {
 
 // prepare brings schema, seed and hosts into place.
 func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.MasterKey) (err error) {
-	if s.cfg.Migrate != "off" {
-		if err := s.db.Migrate(ctx); err != nil {
-			return &FlagError{"db", err}
-		}
+	if err := s.schema(ctx); err != nil {
+		return &FlagError{"db", err}
 	}
 	latency := s.cfg.SimLatency
 	if latency == 0 {
@@ -106,6 +104,23 @@ func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.Maste
 	}
 	if s.admin, err = s.cloud.Admin(ctx); err != nil {
 		return &FlagError{"master-key", err}
+	}
+	return nil
+}
+
+// schema brings drover's tables up to date, or with -migrate off refuses those that are not.
+func (s *Server) schema(ctx context.Context) error {
+	if s.cfg.Migrate != "off" {
+		return s.db.Migrate(ctx)
+	}
+	have, want, err := s.db.Schema(ctx)
+	switch {
+	case err != nil:
+		return err
+	case have < want:
+		return fmt.Errorf("schema: the database is at version %d, this program needs %d: start it with -migrate auto", have, want)
+	case have > want:
+		return fmt.Errorf("schema: the database is at version %d, this program knows %d: start a newer program", have, want)
 	}
 	return nil
 }
@@ -136,7 +151,7 @@ func (s *Server) wire() (err error) {
 	mux.HandleFunc("/readyz", s.health.ready)
 	mux.HandleFunc("/version", s.health.version)
 	s.http = &http.Server{
-		Handler: mux, MaxHeaderBytes: 256 << 10, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: mux, MaxHeaderBytes: 1 << 20, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 75 * time.Second, IdleTimeout: 120 * time.Second, // body, hold and answer
 	}
 	return nil
@@ -159,6 +174,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Add("session", s.session),
 		g.Add("tracker", s.cloud.Tracker()),
 		g.Add("jobs", s.jobs),
+		g.Add("sweep", s.cloud.Sweeper(s.jobs)),
 		g.Add("http", drover.Func(s.serve), drover.StopTimeout(closeTime+time.Second)),
 	} {
 		if add != nil {

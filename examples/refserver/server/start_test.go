@@ -85,9 +85,13 @@ func TestStart(t *testing.T) {
 			{"hypervisor", "qemu:///system"}, {"sim-hosts", "0"}, {"sim-hosts", "many"}, {"sim-latency", "-1s"}, {"sim-latency", "soon"},
 			{"sim-fault", "start"}, {"sim-fault", "explode:*:error"}, {"sim-fault", "start:name=[:error"}, {"sim-fault", "start:*:slow=x"},
 			{"workers", "0"}, {"hold", "26s"}, {"max-holds", "0"}, {"job-retention", "1s"}, {"dev-key", "nocolon"}, {"migrate", "maybe"},
-			{"nonsense", "1"}, {"node", "@" + file + ".missing"},
+			{"nonsense", "1"}, {"enforce-timestamps", "=perhaps"}, {"node", "@" + file + ".missing"},
 		} {
-			err := begin(t, "-"+c.flag, c.value)
+			args := []string{"-" + c.flag, c.value}
+			if strings.HasPrefix(c.value, "=") {
+				args = []string{"-" + c.flag + c.value}
+			}
+			err := begin(t, args...)
 			var bad *FlagError
 			if !errors.As(err, &bad) || bad.Flag != c.flag || strings.Contains(err.Error(), "\n") {
 				t.Errorf("-%s %s: %v", c.flag, c.value, err)
@@ -136,6 +140,12 @@ func TestStart(t *testing.T) {
 		}
 		if err := begin(t, "-data", t.TempDir(), "-db", "", "-migrate", "off"); err == nil || !strings.HasPrefix(err.Error(), "-db: ") {
 			t.Errorf("no schema: %v", err)
+		}
+		if _, err := s.bun.Exec(`DELETE FROM drover_migration WHERE version = (SELECT max(version) FROM drover_migration)`); err != nil {
+			t.Fatal(err)
+		}
+		if err := begin(t, append(args, "-migrate", "off")...); err == nil || !strings.HasPrefix(err.Error(), "-db: ") || !strings.Contains(err.Error(), "-migrate auto") {
+			t.Errorf("a schema that is behind: %v", err)
 		}
 		if err := begin(t, "-data", t.TempDir(), "-db", "", "-migrate", "only"); err != nil {
 			t.Errorf("-migrate only: %v", err)

@@ -1,0 +1,72 @@
+package cloud
+
+import (
+	"context"
+	"time"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/job"
+)
+
+const sweepEvery = 2 * time.Second
+
+// sweeper settles machines whose deploy ended before it ever ran, as one cancelled in its queue: they have rows and an address,
+// and no job that would ever give them up.
+type sweeper struct {
+	*Cloud
+	jobs *job.Manager
+}
+
+// Sweeper makes it; run it.
+func (c *Cloud) Sweeper(jobs *job.Manager) drover.Component { return sweeper{c, jobs} }
+
+// Run sweeps until ctx ends.
+func (s sweeper) Run(ctx context.Context) error {
+	for s.env.Sleep(ctx, sweepEvery) == nil {
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.env.Logger.WarnContext(ctx, "cloud: machines without a job are not settled", "err", err)
+		}
+	}
+	return nil
+}
+
+func (s sweeper) sweep(ctx context.Context) error {
+	vms, err := all[vmRow](ctx, s.bun, "state = ? AND job = ''", Starting)
+	if err != nil || len(vms) == 0 {
+		return err
+	}
+	resources := make([]string, len(vms))
+	for i := range vms {
+		resources[i] = vmResource(vms[i].ID)
+	}
+	live, err := s.jobs.ByResource(ctx, resources) // read after the machines, which come with their jobs
+	if err != nil {
+		return err
+	}
+	for i := range vms {
+		if live[resources[i]] == nil {
+			if err := s.abandon(ctx, vms[i].ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// abandon leaves the machine in Error with nothing allocated, unless its job has run meanwhile.
+func (s sweeper) abandon(ctx context.Context, id string) error {
+	return s.in(ctx, func(ctx context.Context, q *tx) error {
+		v, err := vmByID(ctx, q, id)
+		if err != nil || v.State != Starting || v.Job != "" {
+			return err
+		}
+		if err := q.unwire(ctx, id); err != nil {
+			return err
+		}
+		if _, err := q.exec(ctx, `DELETE FROM rs_volume WHERE vm = ?`, id); err != nil {
+			return err
+		}
+		v.State = Failed
+		return q.save(ctx, v)
+	})
+}
