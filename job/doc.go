@@ -14,11 +14,13 @@
 //     re-runs included.
 //   - A turn is handed on in the transaction that frees it; the turn of a dead node within one lease and one poll.
 //   - Wait misses no completion, on any node.
+//   - A job that parks misses nothing it waits for, whatever ends or is signalled meanwhile.
 //   - A job is not final while its handler runs, unless the handler is fenced.
 //
 // # Not guaranteed
 //
 //   - Exactly-once effects outside the store: a handler may run again. Use [Step], [FinishTx] and [Token].
+//   - Which signal woke a run, once its node has died: wakes are handed to one run.
 //   - Order between keys, and between jobs without one.
 //   - Anything after the promotion of a replica that lost commits, unless the store's incarnation was raised.
 //

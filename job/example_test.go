@@ -65,3 +65,44 @@ func ExampleManager_Submit() {
 	// true true <nil>
 	// true
 }
+
+// A parent frees its worker while its children run, and starts from the top when they are final.
+func ExamplePark() {
+	ctx, stop := context.WithCancel(context.Background())
+	jobs, err := job.New(job.Config{DB: &memory.Store{}, Queues: map[string]int{"default": 1}, Env: drover.Env{Logger: slog.New(slog.DiscardHandler)}})
+	if err != nil {
+		panic(err)
+	}
+	job.Handle(jobs, "vm.start", func(_ context.Context, a StartVM) (Started, error) { return Started{Host: "h" + a.ID}, nil })
+	job.Handle(jobs, "group.start", func(ctx context.Context, ids []string) (hosts []string, err error) {
+		for _, id := range ids { // a named child is made once, however often its parent runs
+			if _, err := jobs.Submit(ctx, job.Request{Args: StartVM{id}, Name: id}); err != nil {
+				return nil, err
+			}
+		}
+		started, err := job.Joined(ctx)
+		if len(started) == 0 {
+			return nil, job.Park(job.OnChildren())
+		}
+		for _, j := range started {
+			r, _ := job.Result[Started](j)
+			hosts = append(hosts, r.Host)
+		}
+		return hosts, err
+	})
+	ended := make(chan error)
+	go func() { ended <- jobs.Run(ctx) }()
+
+	j, err := jobs.Submit(ctx, job.Request{Kind: "group.start", Args: []string{"1", "2"}})
+	if err != nil {
+		panic(err)
+	}
+	if j, err = jobs.Wait(ctx, j.ID); err != nil {
+		panic(err)
+	}
+	hosts, err := job.Result[[]string](j)
+	fmt.Println(hosts, j.Runs, err)
+	stop()
+	<-ended
+	// Output: [h1 h2] 2 <nil>
+}

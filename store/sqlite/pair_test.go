@@ -104,9 +104,9 @@ func plain(rows []job.Row) []job.Row {
 func (p *pair) compare(what string) {
 	keys := []syncqueue.Key{{Kind: "vm", ID: "1"}, {Kind: "vm", ID: "2"}, {Kind: "host", ID: "1"}, {Kind: "host", ID: "2"}}
 	p.same(what, func(ctx context.Context, s testkit.Stores, i int, tx store.Tx) (any, error) {
-		f, err := s.Jobs().List(ctx, tx, job.Find{IDs: append([]string{}, p.ids...), Steps: true, Journal: true})
+		f, err := s.Jobs().List(ctx, tx, job.Find{IDs: append([]string{}, p.ids...), Steps: true, Journal: true, Waits: true})
 		for n := range f.Journal { // the rest of such an entry is the job's
-			f.Journal[n].Mark, f.Journal[n].Resource = 0, ""
+			f.Journal[n].Mark, f.Journal[n].Resource, f.Journal[n].Topic = 0, "", ""
 		}
 		seen := []any{plain(f.Rows), f.Journal}
 		for _, k := range keys {

@@ -33,7 +33,7 @@ func TestSameAsMemory(t *testing.T) {
 
 func (p *pair) run(ops int) {
 	p.open()
-	steps := []func(){p.insert, p.insert, p.insert, p.claim, p.claim, p.finish, p.finish, p.finish, p.due, p.cancel, p.policy, p.log, p.retain, p.restart, p.tick}
+	steps := []func(){p.insert, p.insert, p.insert, p.claim, p.claim, p.finish, p.finish, p.finish, p.due, p.cancel, p.signal, p.signal, p.policy, p.log, p.retain, p.restart, p.tick}
 	for n := range ops {
 		i := p.rnd.IntN(len(steps))
 		steps[i]()
@@ -143,6 +143,12 @@ func (p *pair) move(r job.Row) job.Move {
 		m.To, m.RunAt, m.Attempt = job.Scheduled, p.clock.Now().Add(time.Duration(p.rnd.IntN(2000))*time.Millisecond), r.Attempt+1
 	case 2:
 		m.To, m.Free = job.Parked, p.rnd.IntN(2) == 0
+		if p.rnd.IntN(4) > 0 {
+			m.Park = &job.Parking{Conditions: []byte(`{"c":1}`), Topics: []string{p.pick("t", "u"), "v"}, WakeAt: p.clock.Now().Add(time.Duration(p.rnd.IntN(3000)) * time.Millisecond)}
+			for range p.rnd.IntN(4) {
+				m.Park.Jobs = append(m.Park.Jobs, p.ids[p.rnd.IntN(len(p.ids))])
+			}
+		}
 	case 3:
 		m.To = job.Ready
 	case 4:
@@ -169,6 +175,7 @@ func (p *pair) finish() {
 		}
 		out, err := s.Jobs().(job.Finisher).Finish(ctx, tx, job.Finish{Moves: ms, Start: p.wants(i)})
 		out.Started = plain(out.Started)
+		out.Awaited = false // one may say so without need
 		return out, err
 	})
 	p.moves("repeat", slices.DeleteFunc(slices.Clone(ms), func(m job.Move) bool { return m.To == job.Running }))
@@ -211,6 +218,31 @@ func (p *pair) cancel() {
 	})
 }
 
+// signal tells a topic, a job, and those who have joined what is final now.
+func (p *pair) signal() {
+	ss := []job.Signal{{Topic: p.pick("t", "u", "v"), Limit: 2, Payload: []byte(p.pick("1", "2"))}}
+	if len(p.ids) > 0 {
+		ss = append(ss, job.Signal{Topic: "job/" + p.ids[p.rnd.IntN(len(p.ids))]})
+	}
+	p.same("signal", func(ctx context.Context, s testkit.Stores, _ int, tx store.Tx) (any, error) {
+		f, err := s.Jobs().List(ctx, tx, job.Find{IDs: append([]string{}, p.ids...)})
+		ended := job.Signal{Ended: []string{}}
+		for _, r := range f.Rows {
+			if r.State.Final() {
+				ended.Ended = append(ended.Ended, r.ID)
+			}
+		}
+		var seen []any
+		for _, one := range append(ss, ended) {
+			out, e := s.Jobs().Signal(ctx, tx, one)
+			out.Rows = plain(out.Rows)
+			seen, err = append(seen, out), cmp.Or(err, e)
+		}
+		due, e := s.Jobs().List(ctx, tx, job.Find{Due: "parked", Waits: true})
+		return append(seen, plain(due.Rows)), cmp.Or(err, e)
+	})
+}
+
 func (p *pair) policy() {
 	row := syncqueue.PolicyRow{Kind: "host", Policy: syncqueue.Policy{Limit: p.rnd.IntN(4)}}
 	if p.narrow {
@@ -230,7 +262,7 @@ func (p *pair) policy() {
 func (p *pair) log() {
 	var es []job.Entry
 	for _, r := range p.live(job.Running) {
-		e := job.Entry{JobID: r.ID, Epoch: r.Epoch, Node: "n", Step: p.pick("", "s1", "s2"), Text: p.pick("", "note"), Data: []byte(`2`), Resource: p.pick("", "vm/3")}
+		e := job.Entry{JobID: r.ID, Epoch: r.Epoch, Node: "n", Step: p.pick("", "s1", "s2"), Text: p.pick("", "note"), Data: []byte(`2`), Resource: p.pick("", "vm/3"), Topic: p.pick("", "t", "u")}
 		switch p.rnd.IntN(4) {
 		case 0:
 			e.Progress = &job.Progress{Percent: p.rnd.IntN(100), Note: "n"}
