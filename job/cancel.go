@@ -22,8 +22,13 @@ const (
 // Not accepted: [ErrNotFound], [ErrFinished], [ErrNotCancellable] (a started job of such a kind, or past [NoCancel]).
 func (m *Manager) Cancel(ctx context.Context, id string, reason ...string) (accepted bool, err error) {
 	c := CancelRequest{By: m.asker(ctx), Reason: cut(strings.Join(reason, " "), maxReason)}
+	children := false
 	row, err := m.steer(ctx, id, func(ctx context.Context, tx store.Tx, row *Row) (*Move, error) {
-		c.At = tx.Now()
+		found, err := m.store.List(ctx, tx, Find{Parents: []string{row.ID}, Limit: 1})
+		if err != nil {
+			return nil, err
+		}
+		children, c.At = len(found.Rows) > 0, tx.Now()
 		mv, err := m.cancelOf(row, c)
 		if err == nil && mv != nil {
 			err = m.lastChild(ctx, tx, row, mv)
@@ -35,6 +40,9 @@ func (m *Manager) Cancel(ctx context.Context, id string, reason ...string) (acce
 	}
 	if row.State == Running {
 		m.cancelHere(row, c.Reason)
+	}
+	if !children {
+		return true, nil
 	}
 	return true, m.cancelTree(ctx, row.ID, c)
 }

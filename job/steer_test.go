@@ -234,7 +234,7 @@ func cancelElsewhere(w *world) {
 
 func cancelRefused(w *world) {
 	g := newGate()
-	passed := make(chan error, 1)
+	passed := make(chan error) // the handler goes on when it is asked
 	n := w.node("a", func(m *job.Manager) {
 		g.handle(m, "x")
 		g.handle(m, "locked", job.NotCancellable())
