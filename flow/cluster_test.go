@@ -30,6 +30,7 @@ type plan struct {
 type cluster struct {
 	w        *testkit.World
 	register func(n *testkit.Node, m *job.Manager)
+	poll     time.Duration
 	jobs     map[string]*job.Manager
 	nodes    map[string]*testkit.Node
 
@@ -49,7 +50,7 @@ func newCluster(w *testkit.World, build func(*testkit.Node, *cluster) *flow.Flow
 }
 
 func (c *cluster) node(n *testkit.Node) drover.Component {
-	m, err := job.New(job.Config{Env: n.Env, DB: n.Store})
+	m, err := job.New(job.Config{Env: n.Env, DB: n.Store, Poll: c.poll})
 	if err != nil {
 		c.w.T.Fatal(err)
 	}

@@ -71,7 +71,11 @@ func (c *cluster) theDebt(node, failed string) *job.Job {
 
 // indebted runs letters a, b, c, of which c fails and b cannot be undone, and answers the debt.
 func indebted(w *testkit.World, broken func() bool, nodes ...string) (*cluster, *job.Job) {
-	c := newCluster(w, letters("abc", stuck(broken)), nodes...)
+	c := newCluster(w, letters("abc", stuck(broken)))
+	c.poll = 10 * time.Second // hours pass
+	for _, n := range nodes {
+		c.start(n)
+	}
 	j, err := c.jobs[nodes[0]].Submit(w.T.Context(), job.Request{
 		Kind: "flow:letters", Args: plan{Fail: "c"}, Resource: "vm/1", Identity: map[string]string{"user": "u", "account": "acc"},
 	})
