@@ -5,7 +5,7 @@ TESTFLAGS ?=
 # Nested modules: what only tests or benchmarks need never reaches the library's go.mod.
 NESTED    := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path './.tools/*'))
 
-.PHONY: help setup test check spec long bench race vet lint tidy fmt
+.PHONY: help setup test check spec long chaos bench race vet lint tidy fmt
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ spec: ## list the acceptance cases with and without a test (RUN=1: and which pas
 
 long: setup ## thousands of seeds and long soaks
 	DROVER_LONG=1 DROVER_SEEDS=1000 $(GO) test -count=1 -timeout 120m ./...
+
+chaos: setup ## kill, freeze and cut off real processes, and judge the history (PROFILE=long: the full figures)
+	$(GO) run ./internal/chaos kill -profile $(or $(PROFILE),short) $(CHAOSFLAGS)
 
 bench: setup ## every benchmark beside its alternative: prints ratios, writes bench/results.json
 	cd bench && $(GO) run . $(BENCHFLAGS)

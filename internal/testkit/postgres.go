@@ -95,11 +95,12 @@ func StopShared() {
 	}
 }
 
-var errNoPostgres = errors.New("no initdb (apt-get install postgresql, or set DROVER_PG_BIN or DROVER_POSTGRES_DSN)")
+// ErrNoPostgres is StartPostgres' answer where PostgreSQL is not installed.
+var ErrNoPostgres = errors.New("no initdb (apt-get install postgresql, or set DROVER_PG_BIN or DROVER_POSTGRES_DSN)")
 
 func postgresFailed(t testing.TB, err error) {
 	t.Helper()
-	if errors.Is(err, errNoPostgres) {
+	if errors.Is(err, ErrNoPostgres) {
 		Missing(t, "postgres", err.Error())
 	}
 	t.Fatalf("PostgreSQL does not start: %v", err)
@@ -113,7 +114,7 @@ func StartPostgres(settings ...string) (*PostgresServer, error) {
 	}
 	s := &PostgresServer{bin: postgresBin(), cred: unprivileged("postgres")}
 	if s.bin == "" {
-		return nil, errNoPostgres
+		return nil, ErrNoPostgres
 	}
 	var err error
 	if s.dir, err = tempDir(s.cred); err != nil {
@@ -263,22 +264,41 @@ func (s *PostgresServer) Stop() {
 func (s *PostgresServer) Kill(t testing.TB) {
 	t.Helper()
 	s.ours(t)
-	if err := s.proc.signal(syscall.SIGKILL); err != nil {
+	if err := s.Crash(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Crash is Kill for programs that are no tests.
+func (s *PostgresServer) Crash() error {
+	if s.proc == nil {
+		return errors.New("not a server of ours")
+	}
+	if err := s.proc.signal(syscall.SIGKILL); err != nil {
+		return err
+	}
 	<-s.proc.exited
+	return nil
 }
 
 // Restart starts it again after Kill: same data, same port.
 func (s *PostgresServer) Restart(t testing.TB) {
 	t.Helper()
 	s.ours(t)
+	if err := s.Revive(); err != nil {
+		t.Fatalf("PostgreSQL does not start again: %v", err)
+	}
+}
+
+// Revive is Restart for programs that are no tests.
+func (s *PostgresServer) Revive() error {
+	if s.proc == nil {
+		return errors.New("not a server of ours")
+	}
 	if s.proc.alive() {
 		s.proc.stop(syscall.SIGINT)
 	}
-	if err := s.start(); err != nil {
-		t.Fatalf("PostgreSQL does not start again: %v", err)
-	}
+	return s.start()
 }
 
 // Freeze stops all its processes by SIGSTOP; Thaw lets them go on.

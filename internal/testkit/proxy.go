@@ -26,14 +26,23 @@ type Proxy struct {
 // NewProxy listens on a free port of 127.0.0.1 and forwards to target until the test ends.
 func NewProxy(t testing.TB, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := StartProxy(target)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{listener: l, target: target, change: make(chan struct{}), cut: [2]int64{-1, -1}, conns: map[net.Conn]struct{}{}}
 	t.Cleanup(p.Close)
-	go p.accept()
 	return p
+}
+
+// StartProxy is NewProxy for programs that are no tests: the caller closes it.
+func StartProxy(target string) (*Proxy, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	p := &Proxy{listener: l, target: target, change: make(chan struct{}), cut: [2]int64{-1, -1}, conns: map[net.Conn]struct{}{}}
+	go p.accept()
+	return p, nil
 }
 
 // Addr is host:port.
