@@ -25,7 +25,7 @@ SELECT '', count(*), coalesce(bool_or(flags & 4194304 <> 0), false) FROM d`
 
 // sqlHandOn gives the keys $1, freed by an earlier statement of this transaction from holders with the places $2, to the
 // first in line; its snapshot sees every line as it is now. Nothing in line is before those places but what is marked
-// back, so that the dead entries of those served are not crossed; most lines are empty, so their end is looked at first. Next jobs start at once for session $3, at most $4, of
+// back, and arrivals that no claim has looked at, which committed late or came back to their place; most lines are empty, so their end is looked at first. Next jobs start at once for session $3, at most $4, of
 // the kinds $5 and of each queue of $6 as many as $7 says; the others become ready. An arriving head that a claim has
 // locked is left to that claim. Indexes: drover_pend_back, drover_pend_line.
 //
@@ -38,6 +38,8 @@ WITH h AS MATERIALIZED (
     (SELECT t, mode FROM (
       (SELECT ctid AS t, mode, place FROM @pend
        WHERE (SELECT true FROM @pend WHERE back AND mode IN (1, 2) ORDER BY key, place LIMIT 1) AND @pend.key = k.key AND back AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
+      UNION ALL
+      (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND mode = 1 AND place < k.floor ORDER BY @pend.key, place LIMIT 1)
       UNION ALL
       (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) AND place > k.floor ORDER BY @pend.key, place LIMIT 1)) b
      ORDER BY place LIMIT 1)

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
 	"github.com/drover-cloud/drover/testkit"
 )
@@ -18,6 +20,7 @@ func finishes(t *testing.T, open func(t testing.TB) testkit.Stores) {
 		{"st-56 finish: starts the next in line", finishStarts},
 		{"st-56 finish: only what fits", finishFits},
 		{"st-57 finish: all or nothing per job", finishPerJob},
+		{"st-56 finish: one that committed late is not overtaken by a later one", finishLate},
 		{"st-58 finish: batches on the same keys", finishBatches},
 	})
 }
@@ -58,6 +61,34 @@ func finishStarts(r *rig) {
 		out = r.finish(job.Finish{Moves: ms, Start: r.all(10)})
 	}
 	r.is(job.Succeeded, job.Succeeded, job.Succeeded, job.Failed, job.Succeeded)
+}
+
+// finishLate: 1 takes its place before 2, and is there after it, but before 3 is submitted. No claim looks at it meanwhile.
+func finishLate(r *rig) {
+	if !r.concurrent() {
+		return
+	}
+	placed, commit, done := make(chan struct{}), make(chan struct{}), make(chan error)
+	go func() {
+		done <- r.InTx(r.t.Context(), func(ctx context.Context, tx store.Tx) error {
+			_, err := r.Jobs().Insert(ctx, tx, []job.Row{keyed(1, vm)})
+			if err == nil {
+				close(placed)
+				<-commit
+			}
+			return err
+		})
+	}()
+	<-placed
+	r.insert(keyed(2, vm))
+	run := r.start(2)
+	close(commit)
+	if err := <-done; err != nil {
+		r.t.Fatal(err)
+	}
+	r.insert(keyed(3, vm))
+	out := r.finish(job.Finish{Moves: []job.Move{end(run[0], job.Succeeded)}, Start: r.all(10)})
+	same(r.t, "started", numbers(out.Started), []int{1})
 }
 
 func finishFits(r *rig) {
