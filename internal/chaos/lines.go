@@ -16,6 +16,7 @@ type turn struct {
 	feeder       int
 	began, acked int64
 	first, last  int64 // epochs of its claims
+	job, story   string
 }
 
 // spell is the time in which one run was alive, at least: from what its handler wrote first to what it wrote last, or to
@@ -39,8 +40,9 @@ type lines map[string]*line
 // key as they happened, whenever a handler got to write something.
 const (
 	sqlTurns = `
-SELECT s.key, s.lim, s.n, s.feeder, s.began, s.acked, min(h.epoch), max(h.epoch)
-FROM chaos_sent s JOIN chaos_history h ON h.job = s.job AND h.what = 'claimed' WHERE s.kept GROUP BY 1, 2, 3, 4, 5, 6`
+SELECT s.key, s.lim, s.n, s.feeder, s.began, s.acked, min(h.epoch) FILTER (WHERE h.what = 'claimed'), max(h.epoch) FILTER (WHERE h.what = 'claimed'), s.job::text,
+  s.mode || ' ' || string_agg(h.what || '@' || h.epoch || ' ' || to_char(h.at, 'HH24:MI:SS.US'), ', ' ORDER BY h.at)
+FROM chaos_sent s JOIN chaos_history h ON h.job = s.job WHERE s.kept GROUP BY s.n HAVING bool_or(h.what = 'claimed')`
 
 	sqlSpells = `
 SELECT s.key, t.job::text, t.epoch, t.at, coalesce(e.at, 'infinity'), least(
@@ -60,7 +62,7 @@ func (h *harness) lines(ctx context.Context, c *sql.Conn) (lines, error) {
 		var key string
 		var limit int
 		var t turn
-		if err := rows.Scan(&key, &limit, &t.n, &t.feeder, &t.began, &t.acked, &t.first, &t.last); err != nil {
+		if err := rows.Scan(&key, &limit, &t.n, &t.feeder, &t.began, &t.acked, &t.first, &t.last, &t.job, &t.story); err != nil {
 			return nil, err
 		}
 		l := all[key]
