@@ -105,7 +105,10 @@ func (h *harness) verdict(ctx context.Context) (*report, error) {
 const (
 	sqlStuck = `
 SELECT j.id::text || ' ' || coalesce(translate(j.key, chr(31), '/'), '') || coalesce(' pend ' || to_jsonb(p)::text, '') || coalesce(' active ' || to_jsonb(a)::text, '') ||
-  coalesce(' session ' || to_jsonb(s)::text, '') || coalesce(' line ' || (SELECT jsonb_agg(to_jsonb(o)) FROM drover_active o WHERE o.key = j.key AND o.id <> j.id)::text, '')
+  coalesce(' session ' || to_jsonb(s)::text, '') || coalesce(' mode ' || (SELECT mode FROM chaos_sent c WHERE c.job = j.id), '') ||
+  coalesce(' parked ' || (SELECT to_jsonb(o) FROM drover_park o WHERE o.id = j.id)::text, '') || coalesce(' joins ' || (SELECT jsonb_agg(to_jsonb(o)) FROM drover_join o WHERE o.waiter = j.id)::text, '') ||
+  coalesce(' topics ' || (SELECT jsonb_agg(to_jsonb(o)) FROM drover_topic o WHERE o.id = j.id)::text, '') || coalesce(' inbox ' || (SELECT jsonb_agg(to_jsonb(o)) FROM drover_inbox o WHERE o.id = j.id)::text, '') ||
+  coalesce(' children ' || (SELECT jsonb_agg(to_jsonb(o)) FROM drover_job k JOIN drover_done o USING (id) WHERE k.parent = j.id)::text, '') || coalesce(' line ' || (SELECT jsonb_agg(to_jsonb(o)) FROM drover_active o WHERE o.key = j.key AND o.id <> j.id)::text, '')
 FROM drover_job j LEFT JOIN drover_pend p USING (id) LEFT JOIN drover_active a USING (id) LEFT JOIN drover_session s ON s.epoch = a.session
 WHERE NOT EXISTS (SELECT 1 FROM drover_done d WHERE d.id = j.id) ORDER BY j.seq LIMIT 10`
 
