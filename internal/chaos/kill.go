@@ -66,9 +66,12 @@ func kill(ctx context.Context, o *options, errs io.Writer) (rep *report, err err
 		h.drain(ctx)
 	}
 	h.crew.stop()
+	cut := ctx.Err() != nil || h.err != nil
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Minute)
 	defer cancel()
-	rep, err = h.verdict(ctx)
+	if rep, err = h.verdict(ctx); rep != nil {
+		rep.Cut = cut
+	}
 	return rep, errors.Join(err, h.err)
 }
 

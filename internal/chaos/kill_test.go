@@ -83,6 +83,9 @@ func TestReport(t *testing.T) {
 		if r.code() != c.want {
 			t.Errorf("%+v: exit code %d", c, r.code())
 		}
+		if r.Cut = true; r.code() != invalid {
+			t.Errorf("%+v, cut: exit code %d", c, r.code())
+		}
 	}
 }
 

@@ -34,6 +34,7 @@ type report struct {
 	Drain   float64   `json:"drain_seconds"`
 	Away    float64   `json:"postgres_away_seconds"`
 	Rows    []row     `json:"rows"`
+	Cut     bool      `json:"cut,omitempty"` // interrupted, or broken off: it proves nothing
 }
 
 func newReport(h *harness) *report {
@@ -71,6 +72,8 @@ func (r *report) code() int {
 		return slices.ContainsFunc(r.Rows, func(w row) bool { return w.Kind == kind && !w.OK })
 	}
 	switch {
+	case r.Cut:
+		return invalid
 	case bad("goal"):
 		return missed
 	case bad("validity"):
