@@ -382,17 +382,20 @@ func TestQueueStore(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		for {
-			rows := b.claim(1000)
-			if len(rows) == 0 {
-				break
-			}
-			b.finish(rows, 0)
+		left := func() (n int) {
+			b.in(func(ctx context.Context, tx store.Tx) error {
+				l, err := c.db.Jobs().List(ctx, tx, job.Find{Query: &job.Query{}})
+				n = len(l.Rows)
+				return err
+			})
+			return n
 		}
-		b.in(func(ctx context.Context, tx store.Tx) error {
-			left, err := c.db.Jobs().List(ctx, tx, job.Find{Query: &job.Query{}})
-			c.same("left", len(left.Rows), 0)
-			return err
-		})
+		// A claim that finds nothing behind its cursor need not look at the head of the queue again: that is rationed by time.
+		for end := time.Now().Add(20 * time.Second); left() > 0 && time.Now().Before(end); {
+			for rows := b.claim(1000); len(rows) > 0; rows = b.claim(1000) {
+				b.finish(rows, 0)
+			}
+		}
+		c.same("left", left(), 0)
 	})
 }
