@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/benbjohnson/clock"
 	"go.opentelemetry.io/otel"
@@ -30,7 +32,8 @@ type Clock interface {
 // Env is what a component is handed: everything it may use that a test wants to control. It is a value; changing a copy
 // affects only what is built from the copy. The zero value is production.
 type Env struct {
-	// Node names this process, unique in the cluster. "" means host/pid/8 hex digits, fixed by Defaults.
+	// Node names this process, unique in the cluster: 1 to 128 bytes of printable UTF-8. "" means host/pid/8 hex digits, fixed
+	// by Defaults.
 	Node string
 	// Clock nil means real time.
 	Clock Clock
@@ -81,6 +84,22 @@ func (e Env) Defaults() Env {
 		e.Go = func(name string, f func()) { go guard(name, log, f) }
 	}
 	return e
+}
+
+// Check refuses a Node that can name nothing, with a *[FieldError]. Components that tell others their node call it in New.
+func (e Env) Check() error {
+	why := ""
+	switch n := e.Node; {
+	case len(n) > 128:
+		why = fmt.Sprintf("%d bytes, must be at most 128", len(n))
+	case !utf8.ValidString(n):
+		why = "not UTF-8"
+	case strings.ContainsFunc(n, func(r rune) bool { return !unicode.IsPrint(r) }):
+		why = "has characters that do not print"
+	default:
+		return nil
+	}
+	return &FieldError{"Env.Node", why}
 }
 
 // Sleep waits for d on e.Clock, which must be set. It returns nil, or the cause of ctx as soon as that is done; a ctx

@@ -43,6 +43,20 @@ func TestSpecEnv(t *testing.T) {
 			}
 		}
 	})
+	t.Run("service-01 a bad node", func(t *testing.T) {
+		for _, node := range []string{"a\nb", "a\x00", "\xff", strings.Repeat("n", 129)} {
+			err := drover.Env{Node: node}.Defaults().Check()
+			var field *drover.FieldError
+			if !errors.As(err, &field) || field.Field != "Env.Node" || !errors.Is(err, drover.ErrConfig) {
+				t.Errorf("%q: %v", node, err)
+			}
+		}
+		for _, node := range []string{"", "a", "h/1/2", "höst 1", strings.Repeat("n", 128)} {
+			if err := (drover.Env{Node: node}).Check(); err != nil {
+				t.Errorf("%q: %v", node, err)
+			}
+		}
+	})
 	t.Run("service-01 ids", func(t *testing.T) {
 		a, b := drover.Env{}.Defaults(), drover.Env{}.Defaults()
 		v7 := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)

@@ -18,6 +18,14 @@ var (
 	ErrDuplicate = errors.New("drover: duplicate name")
 )
 
+// FieldError names a field of a configuration that was refused, and why. It is ErrConfig.
+type FieldError struct{ Field, Reason string }
+
+func (e *FieldError) Error() string { return "drover: " + e.Field + ": " + e.Reason }
+
+// Is reports whether target is ErrConfig.
+func (e *FieldError) Is(target error) bool { return target == ErrConfig }
+
 // PanicError is a recovered panic, in every package of drover; it is ErrPanic, and the value panicked with when that is
 // an error. A nil Value means that the goroutine ended by runtime.Goexit.
 type PanicError struct {

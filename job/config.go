@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -17,9 +18,9 @@ import (
 type Config struct {
 	Env     drover.Env
 	DB      DB               // fills Tx, Store and Notify and, if Session is nil, opens and runs a session of its own
-	Tx      store.Runner     //
-	Store   Store            //
-	Notify  store.Notifier   // nil = poll only
+	Tx      store.Runner     // runs the transactions of Store; default DB
+	Store   Store            // default DB.Jobs()
+	Notify  store.Notifier   // default DB.Notifier(); nil = poll only
 	Session *lease.Session   // nil only with empty Queues; run by the host, added to its Group before the manager
 	Turns   *syncqueue.Queue // nil = default policies on the Store's own Turns()
 	// Queues are the workers per queue, 0 to 100 000 each. Nil = {"default": 100}; empty = this node only submits.
@@ -45,6 +46,7 @@ const (
 	defaultQueue = "default"
 	maxBytes     = 16 << 20
 	maxWorkers   = 100_000
+	unbounded    = time.Duration(math.MaxInt64)
 )
 
 func (c Config) defaults() Config {
@@ -100,6 +102,9 @@ func (c Config) check() error {
 	if len(c.Queues) > 0 && c.Session == nil && c.DB == nil {
 		return refused("Session", "is required with Queues, or DB")
 	}
+	if err := c.Env.Check(); err != nil {
+		return fmt.Errorf("job: %w", err)
+	}
 	return c.checkNumbers()
 }
 
@@ -124,9 +129,12 @@ func (c Config) checkNumbers() error {
 		{"Poll", c.Poll, 100 * time.Millisecond, time.Minute},
 		{"FinishDelay", c.FinishDelay, 1, 100 * time.Millisecond},
 		{"StopTimeout", c.StopTimeout, 1, 24 * time.Hour},
-		{"Retain", c.Retain, time.Minute, 1 << 62},
+		{"Retain", c.Retain, time.Minute, unbounded},
 	} {
-		if r.value < r.min || r.value > r.max {
+		switch {
+		case r.max == unbounded && r.value < r.min:
+			return refused(r.field, fmt.Sprintf("%v, must be at least %v", r.value, r.min))
+		case r.value < r.min || r.value > r.max:
 			return refused(r.field, fmt.Sprintf("%v, must be %v to %v", r.value, r.min, r.max))
 		}
 	}

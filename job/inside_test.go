@@ -444,6 +444,21 @@ func TestConfig(t *testing.T) {
 			}
 		}
 	})
+	t.Run("job-74 a bad node is named", func(t *testing.T) {
+		for _, cfg := range []job.Config{{DB: &db}, {Tx: &db, Store: db.Jobs(), Queues: map[string]int{}}} {
+			cfg.Env.Node = "a\nb"
+			_, err := job.New(cfg)
+			var f *drover.FieldError
+			if !errors.As(err, &f) || !errors.Is(err, drover.ErrConfig) || f.Field != "Env.Node" || f.Reason == "" {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("job-74 a limit on one side", func(t *testing.T) {
+		if _, err := job.New(job.Config{DB: &db, Retain: time.Second}); err == nil || !strings.HasSuffix(err.Error(), "Retain: 1s, must be at least 1m0s") {
+			t.Error(err)
+		}
+	})
 	t.Run("job-74 short forms", func(t *testing.T) {
 		for _, cfg := range []job.Config{
 			{Tx: &db, Store: db.Jobs(), Session: node()}, {DB: &db}, {Tx: &db, Store: db.Jobs(), Queues: map[string]int{}},

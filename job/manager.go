@@ -73,7 +73,7 @@ type round struct {
 	stopping bool
 }
 
-// New checks cfg. A bad field is a *[FieldError], which is [drover.ErrConfig] wrapped.
+// New checks cfg. A bad field is a *[FieldError], which is [drover.ErrConfig] wrapped; a bad Env.Node a *[drover.FieldError].
 func New(cfg Config) (*Manager, error) {
 	cfg = cfg.defaults()
 	if err := cfg.check(); err != nil {

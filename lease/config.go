@@ -38,6 +38,9 @@ func (c Config) defaults() Config {
 }
 
 func (c Config) check() error {
+	if err := c.Env.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
 	bad := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: %s: %s", ErrConfig, field, fmt.Sprintf(format, args...))
 	}

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/drover-cloud/drover/examples/refserver/server"
@@ -35,6 +36,9 @@ func run() int {
 	}
 	cfg.Env.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	slog.SetDefault(cfg.Env.Logger)
+	if len(cfg.FromEnv) > 0 {
+		slog.Info("refserver: set by the environment", "variables", strings.Join(cfg.FromEnv, " "))
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	s, err := server.New(ctx, cfg)

@@ -31,5 +31,8 @@ func (s *Store) Schema(ctx context.Context) (have, want int, err error) {
 	if len(done) > 0 {
 		have = done[len(done)-1].version
 	}
+	if err := s.complete(ctx, q, all[:min(len(done), len(all))]); err != nil {
+		return have, len(all), fmt.Errorf("postgres: %w", err)
+	}
 	return have, len(all), nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -109,7 +110,35 @@ func (t *tx) applied(ctx context.Context, ms []migration) (n int, err error) {
 		n++
 		return nil
 	})
-	return n, err
+	if err != nil {
+		return n, err
+	}
+	there := map[string]bool{}
+	err = t.each(ctx, tables, nil, func(scan func(...any) error) error {
+		var name string
+		defer func() { there[name] = true }()
+		return scan(&name)
+	})
+	if err != nil {
+		return n, err
+	}
+	return n, t.s.complete(ms[:n], there)
+}
+
+const tables = `SELECT name FROM sqlite_master WHERE type = 'table'`
+
+var created = regexp.MustCompile(`(?m)^CREATE TABLE (drover_\w+)`)
+
+// complete tells whether every table that the files make is there.
+func (s *Store) complete(ms []migration, there map[string]bool) error {
+	for _, m := range ms {
+		for _, c := range created.FindAllStringSubmatch(m.sql, -1) {
+			if name := s.names(c[1]); !there[name] {
+				return fmt.Errorf("%w: table %s is missing: restore the database from a backup", ErrSchema, name)
+			}
+		}
+	}
+	return nil
 }
 
 func (t *tx) apply(ctx context.Context, m migration) error {

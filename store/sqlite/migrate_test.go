@@ -40,6 +40,7 @@ func TestMigrate(t *testing.T) {
 		"newer":   {`INSERT INTO drover_migration VALUES (99, '0099_later.sql', 'x', 0)`, "start a newer program"},
 		"changed": {`UPDATE drover_migration SET sum = 'x' WHERE version = 1`, "another text"},
 		"gap":     {`DELETE FROM drover_migration; INSERT INTO drover_migration VALUES (1000000, 'x', 'x', 0)`, "newer program"},
+		"missing": {`DROP TABLE drover_session`, "table drover_session is missing"},
 		"foreign": {`DROP TABLE drover_migration`, "already exists"},
 	} {
 		t.Run(name+" schema is refused and left alone", func(t *testing.T) {
@@ -50,6 +51,9 @@ func TestMigrate(t *testing.T) {
 			err = sqlite.New(db, sqlite.Config{}).Migrate(t.Context())
 			if !errors.Is(err, sqlite.ErrSchema) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("got %v", err)
+			}
+			if _, _, err := sqlite.New(db, sqlite.Config{}).Schema(t.Context()); name == "missing" && (!errors.Is(err, sqlite.ErrSchema) || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("Schema: %v", err)
 			}
 		})
 	}

@@ -16,28 +16,44 @@ func (s *Store) Schema(ctx context.Context) (have, want int, err error) {
 		return 0, 0, err
 	}
 	want = len(ms)
-	var there int
-	row := s.db.DB.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?`, s.names("drover_migration"))
-	if err := row.Scan(&there); err != nil {
-		return 0, want, fmt.Errorf("sqlite: %w", explain(err))
+	there := map[string]bool{}
+	err = s.read(ctx, tables, func(scan func(...any) error) error {
+		var name string
+		defer func() { there[name] = true }()
+		return scan(&name)
+	})
+	if err != nil || !there[s.names("drover_migration")] {
+		return 0, want, err
 	}
-	if there == 0 {
-		return 0, want, nil
-	}
-	rows, err := s.db.DB.QueryContext(ctx, s.names(`SELECT version, name, sum FROM drover_migration ORDER BY version`))
+	n := 0
+	err = s.read(ctx, `SELECT version, name, sum FROM drover_migration ORDER BY version`, func(scan func(...any) error) error {
+		var m migration
+		if err := scan(&m.version, &m.name, &m.sum); err != nil {
+			return err
+		}
+		if n < want && (m.version != n+1 || m.sum != ms[n].sum) {
+			return fmt.Errorf("%w: migration %d (%s) is not this library's %s", ErrSchema, m.version, m.name, ms[n].name)
+		}
+		n, have = n+1, m.version
+		return nil
+	})
 	if err != nil {
-		return 0, want, fmt.Errorf("sqlite: %w", explain(err))
+		return 0, want, err
+	}
+	return have, want, s.complete(ms[:min(n, want)], there)
+}
+
+// read calls f for each row, outside of any transaction.
+func (s *Store) read(ctx context.Context, query string, f func(scan func(dest ...any) error) error) error {
+	rows, err := s.db.DB.QueryContext(ctx, s.names(query))
+	if err != nil {
+		return fmt.Errorf("sqlite: %w", explain(err))
 	}
 	defer func() { _ = rows.Close() }()
-	for n := 1; rows.Next(); n++ {
-		var m migration
-		if err := rows.Scan(&m.version, &m.name, &m.sum); err != nil {
-			return 0, want, fmt.Errorf("sqlite: %w", err)
+	for rows.Next() {
+		if err := f(rows.Scan); err != nil {
+			return err
 		}
-		if n <= want && (m.version != n || m.sum != ms[n-1].sum) {
-			return 0, want, fmt.Errorf("%w: migration %d (%s) is not this library's %s", ErrSchema, m.version, m.name, ms[n-1].name)
-		}
-		have = m.version
 	}
-	return have, want, rows.Err()
+	return rows.Err()
 }

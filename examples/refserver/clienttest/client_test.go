@@ -214,6 +214,28 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// TestAgain: a server that is started again after SIGKILL has its jobs at once, not when the lease of 30 s is over.
+func TestAgain(t *testing.T) {
+	s := start(t, "-data", t.TempDir(), "-sim-latency", "3s")
+	c := s.starter()
+	r, err := c.VirtualMachine.DeployVirtualMachine(deployParams(c, look(t, c), "again"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(500 * time.Millisecond) // in the middle of a step
+	s.kill()
+	began := time.Now()
+	s.again()
+	if j := ended(t.Context(), t, c, r.JobID); j.Jobstatus != 1 {
+		t.Fatalf("%+v", j)
+	}
+	took := time.Since(began).Round(100 * time.Millisecond)
+	t.Logf("ended %v after the restart", took)
+	if took > 20*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
 // TestStop is SIGTERM: held answers come at once, running jobs get their time, the process ends by itself.
 func TestStop(t *testing.T) {
 	dir := t.TempDir()

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,9 +32,10 @@ type Config struct {
 	Retention  time.Duration
 	Timestamps bool
 	DevKey     cloud.Credentials
-	MasterKey  string // file; "" = <data>/master.key
-	Seed       []byte // of seed.json
-	Migrate    string // auto, off, only
+	MasterKey  string   // file; "" = <data>/master.key
+	Seed       []byte   // of seed.json
+	Migrate    string   // auto, off, only
+	FromEnv    []string // variables that stood in for flags, for the log
 	Stdout     io.Writer
 }
 
@@ -58,8 +61,8 @@ func flagError(name, format string, args ...any) error {
 
 // Parse reads flags, and for those not given the environment: DROVER_SIM_HOSTS for -sim-hosts. A value @file is read from that
 // file. seed is the seed unless -seed names another. The error is flag.ErrHelp or a *FlagError.
-func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writer) (Config, error) {
-	cfg := Config{Seed: seed, Stdout: os.Stdout}
+func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writer) (cfg Config, err error) {
+	cfg = Config{Seed: seed, Stdout: os.Stdout}
 	fs := flag.NewFlagSet("refserver", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the HTTP faces, loopback only")
@@ -73,7 +76,7 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 		cfg.SimFaults = append(cfg.SimFaults, f)
 		return err
 	})
-	fs.StringVar(&cfg.Env.Node, "node", "", "unique name of this node (default host/pid/random)")
+	fs.StringVar(&cfg.Env.Node, "node", "", "unique name of this node (default host/pid/random; with SQLite the one kept in <data>/node)")
 	fs.IntVar(&cfg.Workers, "workers", 16, "jobs at once")
 	fs.DurationVar(&cfg.Hold, "hold", 20*time.Second, "how long an unfinished result is waited for, 0 to 25s")
 	fs.IntVar(&cfg.MaxHolds, "max-holds", 4096, "results waited for at once")
@@ -83,7 +86,7 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	fs.StringVar(&cfg.MasterKey, "master-key", "", "file with 64 hex digits (default <data>/master.key); required with PostgreSQL")
 	seedFile := fs.String("seed", "", "file instead of the built-in seed")
 	fs.StringVar(&cfg.Migrate, "migrate", "auto", "auto, off (refuse a schema that is behind) or only (migrate and exit)")
-	if err := parse(fs, args, getenv); err != nil {
+	if cfg.FromEnv, err = parse(fs, args, getenv); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			fs.SetOutput(usage)
 			fs.PrintDefaults()
@@ -108,57 +111,75 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	return cfg, cfg.check()
 }
 
-// parse reads the flags and the environment, and files behind an @.
-func parse(fs *flag.FlagSet, args []string, getenv func(string) string) error {
+// parse reads the flags and the environment, and files behind an @. It answers the variables that were used.
+func parse(fs *flag.FlagSet, args []string, getenv func(string) string) (used []string, err error) {
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			return err
+			return nil, err
 		}
-		return badFlag(err)
+		return nil, badFlag(fs, err)
 	}
 	if fs.NArg() > 0 {
-		return flagError(fs.Arg(0), "unexpected argument")
+		return nil, flagError(fs.Arg(0), "unexpected argument")
 	}
 	given := map[string]bool{}
 	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	var bad error
 	fs.VisitAll(func(f *flag.Flag) {
-		value := f.Value.String()
-		if env := getenv("DROVER_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))); !given[f.Name] && env != "" {
-			value = env
-			if err := f.Value.Set(env); err != nil && bad == nil && !strings.HasPrefix(env, "@") {
-				bad = &FlagError{f.Name, err}
+		value, from, variable := f.Value.String(), "", "DROVER_"+strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		if env := getenv(variable); !given[f.Name] && env != "" {
+			used, value, from = append(used, variable), env, variable+": "
+		}
+		var bad error
+		if file, ok := strings.CutPrefix(value, "@"); ok {
+			var b []byte
+			if b, bad = os.ReadFile(file); bad == nil { // #nosec G304 -- the operator names it
+				value, from = strings.TrimSpace(string(b)), file+": "
 			}
 		}
-		if file, ok := strings.CutPrefix(value, "@"); ok {
-			b, err := os.ReadFile(file) // #nosec G304 -- the operator names it
-			if err == nil {
-				err = f.Value.Set(strings.TrimSpace(string(b)))
+		if bad == nil && from != "" {
+			if bad = f.Value.Set(value); bad != nil {
+				bad = fmt.Errorf("%s%s", from, reason(f, value, bad))
 			}
-			if err != nil && bad == nil {
-				bad = &FlagError{f.Name, err}
-			}
+		}
+		if bad != nil && err == nil {
+			err = &FlagError{f.Name, bad}
 		}
 	})
-	return bad
+	return used, err
 }
 
+// reason says what a flag wants, where package flag knows only that it does not parse.
+func reason(f *flag.Flag, value string, err error) string {
+	g, ok := f.Value.(flag.Getter)
+	if !ok {
+		return err.Error()
+	}
+	switch g.Get().(type) {
+	case int:
+		return fmt.Sprintf("%q: want a whole number", value)
+	case time.Duration:
+		return fmt.Sprintf("%q: want a duration such as 300ms, 20s or 1h30m", value)
+	case bool:
+		return fmt.Sprintf("%q: want true or false", value)
+	}
+	return err.Error()
+}
+
+var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value ("(?:[^"\\]|\\.)*") for (?:flag )?-([^:]*): (.*)$`)
+
 // badFlag finds the name in a message of package flag.
-func badFlag(err error) error {
+func badFlag(fs *flag.FlagSet, err error) error {
 	text := err.Error()
-	if i := strings.LastIndex(text, "-"); strings.HasPrefix(text, "flag provided but not defined: -") {
-		return flagError(text[i+1:], "is no flag")
+	if name, ok := strings.CutPrefix(text, "flag provided but not defined: -"); ok {
+		return flagError(name, "is no flag")
 	}
-	if _, rest, ok := strings.Cut(text, "for flag -"); ok {
-		name, reason, _ := strings.Cut(rest, ": ")
-		return flagError(name, "%s", reason)
-	}
-	if head, rest, ok := strings.Cut(text, " for -"); ok { // of a boolean flag
-		name, reason, _ := strings.Cut(rest, ": ")
-		return flagError(name, "%s: %s", head, reason)
-	}
-	if _, name, ok := strings.Cut(text, "flag needs an argument: -"); ok {
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
 		return flagError(name, "needs a value")
+	}
+	if m := invalidValue.FindStringSubmatch(text); m != nil && fs.Lookup(m[2]) != nil {
+		if value, err := strconv.Unquote(m[1]); err == nil {
+			return flagError(m[2], "%s", reason(fs.Lookup(m[2]), value, errors.New(m[3])))
+		}
 	}
 	return flagError("flags", "%s", text)
 }

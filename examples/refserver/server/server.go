@@ -37,6 +37,7 @@ type Server struct {
 	session  *lease.Session
 	jobs     *job.Manager
 	face     *csapi.Face
+	locks    locks
 	listener net.Listener
 	http     *http.Server
 	health   health
@@ -47,11 +48,17 @@ func New(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	cfg.Env = cfg.Env.Defaults()
-	s = &Server{cfg: cfg, env: cfg.Env}
-	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
-		return nil, &FlagError{"data", err}
+	s = &Server{}
+	defer func(s *Server) {
+		if err != nil {
+			s.close() // the error that ends the start is the one to tell
+		}
+	}(s)
+	if err := s.settle(&cfg); err != nil {
+		return nil, err
 	}
+	cfg.Env = cfg.Env.Defaults()
+	s.cfg, s.env = cfg, cfg.Env
 	seed, err := cloud.ParseSeed(cfg.Seed)
 	if err != nil {
 		return nil, &FlagError{"seed", err}
@@ -63,12 +70,6 @@ func New(ctx context.Context, cfg Config) (s *Server, err error) {
 	if s.db, s.bun, err = cfg.openDB(ctx); err != nil {
 		return nil, err
 	}
-	db := s.bun
-	defer func() {
-		if err != nil {
-			_ = db.Close() // the error that ends the start is the one to tell
-		}
-	}()
 	if err := s.prepare(ctx, seed, key); err != nil {
 		return nil, err
 	}
@@ -83,6 +84,33 @@ func New(ctx context.Context, cfg Config) (s *Server, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// settle makes the data directory, and takes it and the node's name.
+func (s *Server) settle(cfg *Config) (err error) {
+	if err := os.MkdirAll(cfg.Data, 0o700); err != nil {
+		return &FlagError{"data", err}
+	}
+	if cfg.Migrate != "only" {
+		if s.locks, err = cfg.take(); err != nil {
+			return err
+		}
+	}
+	if err := cfg.name(); err != nil {
+		return err
+	}
+	if err := cfg.Env.Check(); err != nil {
+		return &FlagError{"node", err}
+	}
+	return nil
+}
+
+// close gives back what New took.
+func (s *Server) close() {
+	if s.bun != nil {
+		_ = s.bun.Close() // nothing is left to write
+	}
+	s.locks.release()
 }
 
 // prepare brings schema, seed and hosts into place.
@@ -162,7 +190,7 @@ func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
 
 // Run serves until ctx ends, then stops within 30 s. It closes the store.
 func (s *Server) Run(ctx context.Context) error {
-	defer s.bun.Close() //nolint:errcheck // nothing is left to write
+	defer s.close()
 	if s.cfg.Migrate == "only" {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
+	"github.com/drover-cloud/drover/internal/testkit"
 )
 
 func TestStart(t *testing.T) {
@@ -113,6 +114,12 @@ func TestStart(t *testing.T) {
 		dir := t.TempDir()
 		args := []string{"-data", dir, "-db", "", "-dev-key", ""}
 		s := start(t, args...)
+		s.stop()
+		if err := <-s.done; err != nil {
+			t.Fatal(err)
+		}
+		s.done <- nil // for the cleanup
+		s.bun = testkit.OpenSQLite(t, filepath.Join(dir, "drover.db"))
 		if _, err := s.bun.Exec(`UPDATE rs_schema SET version = 99`); err != nil {
 			t.Fatal(err)
 		}
@@ -151,14 +158,42 @@ func TestStart(t *testing.T) {
 			t.Errorf("-migrate only: %v", err)
 		}
 	})
-	t.Run("a name that is taken", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("watches a session for 10 s")
+	t.Run("ref-03 a table is missing", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := begin(t, "-data", dir, "-db", "", "-migrate", "only"); err != nil {
+			t.Fatal(err)
 		}
-		args := []string{"-data", t.TempDir(), "-db", "", "-node", "twin"}
-		start(t, args...)
-		if err := begin(t, args...); err == nil || !strings.HasPrefix(err.Error(), "-node: ") {
-			t.Errorf("%v", err)
+		if _, err := testkit.OpenSQLite(t, filepath.Join(dir, "drover.db")).Exec(`DROP TABLE drover_session`); err != nil {
+			t.Fatal(err)
+		}
+		for _, migrate := range []string{"auto", "off", "only"} {
+			err := begin(t, "-data", dir, "-db", "", "-migrate", migrate)
+			if err == nil || !strings.HasPrefix(err.Error(), "-db: ") || !strings.Contains(err.Error(), "drover_session is missing") {
+				t.Errorf("-migrate %s: %v", migrate, err)
+			}
+		}
+	})
+	t.Run("ref-03 a value that does not parse", func(t *testing.T) {
+		none := func(string) string { return "" }
+		for _, c := range []struct {
+			args []string
+			env  string
+			want string
+		}{
+			{[]string{"-sim-hosts", "two"}, "", `-sim-hosts: "two": want a whole number`},
+			{[]string{"-sim-hosts", "99999999999999999999"}, "", `-sim-hosts: "99999999999999999999": want a whole number`},
+			{nil, "t\"w", `-sim-hosts: DROVER_SIM_HOSTS: "t\"w": want a whole number`},
+			{[]string{"-hold", "20"}, "", `-hold: "20": want a duration such as 300ms, 20s or 1h30m`},
+			{[]string{"-enforce-timestamps=maybe"}, "", `-enforce-timestamps: "maybe": want true or false`},
+			{[]string{"-sim-fault", "start"}, "", `-sim-fault: `},
+		} {
+			getenv := none
+			if c.env != "" {
+				getenv = func(k string) string { return map[string]string{"DROVER_SIM_HOSTS": c.env}[k] }
+			}
+			if _, err := Parse(c.args, getenv, nil, io.Discard); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+				t.Errorf("%q %q: %v", c.args, c.env, err)
+			}
 		}
 	})
 	t.Run("environment and files", func(t *testing.T) {
@@ -168,7 +203,8 @@ func TestStart(t *testing.T) {
 		}
 		env := map[string]string{"DROVER_SIM_HOSTS": "7", "DROVER_DEV_KEY": "@" + file, "DROVER_WORKERS": "3"}
 		cfg, err := Parse([]string{"-workers", "5"}, func(k string) string { return env[k] }, seedFile(t), io.Discard)
-		if err != nil || cfg.SimHosts != 7 || cfg.DevKey.Key != "k" || cfg.DevKey.Secret != "s" || cfg.Workers != 5 {
+		if err != nil || cfg.SimHosts != 7 || cfg.DevKey.Key != "k" || cfg.DevKey.Secret != "s" || cfg.Workers != 5 ||
+			!slices.Equal(cfg.FromEnv, []string{"DROVER_DEV_KEY", "DROVER_SIM_HOSTS"}) {
 			t.Errorf("%+v %v", cfg, err)
 		}
 		env["DROVER_WORKERS"], env["DROVER_SIM_HOSTS"] = "", "x"

@@ -13,6 +13,9 @@ const renewal = 11 * time.Second
 // unique refuses the name of a node that runs. A session that a killed process left looks alive until its lease is over; it is told
 // from a running one by not being renewed.
 func (s *Server) unique(ctx context.Context) error {
+	if !s.cfg.postgres() {
+		return nil // the file is locked
+	}
 	first, taken, err := s.until(ctx)
 	if err != nil || !taken {
 		return err
