@@ -436,7 +436,7 @@ func failingParent(w *world) {
 	f.let <- nil
 	w.wait(n, &job.Job{ID: f.id("loose")})
 
-	root = w.submit(n, job.Request{Kind: "member", Args: member{Path: "ok", Kids: []member{{Path: "child"}}}})
+	w.submit(n, job.Request{Kind: "member", Args: member{Path: "ok", Kids: []member{{Path: "child"}}}})
 	<-f.live
 	<-f.live
 	f.let <- nil // one of the two succeeds; if it is the parent, its child goes on
