@@ -17,7 +17,7 @@ type load struct {
 
 const ticks = 100 // per second, on every Linux
 
-func readLoad(server int) load {
+func readLoad() load {
 	l := load{at: time.Now()}
 	b, _ := os.ReadFile("/proc/stat")
 	line, _, _ := strings.Cut(string(b), "\n")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -23,12 +25,11 @@ func (riverArgs) Kind() string { return "bench" }
 
 type riverWorker struct {
 	river.WorkerDefaults[riverArgs]
-	work func(num int)
+	work work
 }
 
-func (w *riverWorker) Work(_ context.Context, j *river.Job[riverArgs]) error {
-	w.work(j.Args.Num)
-	return nil
+func (w *riverWorker) Work(ctx context.Context, j *river.Job[riverArgs]) error {
+	return w.work(ctx, j.Args.Num)
 }
 
 // riverSide is River on a fresh database.
@@ -43,13 +44,9 @@ func tunedRiver(c *river.Config) {
 	c.Queues[river.QueueDefault] = river.QueueConfig{MaxWorkers: 2_000}
 }
 
-func newRiver(ctx context.Context, dsn string, work func(num int), tune ...func(*river.Config)) (*riverSide, error) {
-	cfg, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return nil, err
-	}
-	cfg.MaxConns = 20
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+// newRiver opens River, which leaves 100 workers to its user; drover's default is 100, too.
+func newRiver(ctx context.Context, dsn string, w work, tune ...func(*river.Config)) (*riverSide, error) {
+	pool, err := openPool(ctx, dsn)
 	if err != nil {
 		return nil, err
 	}
@@ -61,12 +58,12 @@ func newRiver(ctx context.Context, dsn string, work func(num int), tune ...func(
 	if _, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil); err != nil {
 		return nil, err
 	}
-	workers := river.NewWorkers()
-	river.AddWorker(workers, &riverWorker{work: work})
+	all := river.NewWorkers()
+	river.AddWorker(all, &riverWorker{work: w})
 	rc := &river.Config{
 		Logger:  slog.New(slog.DiscardHandler),
 		Queues:  map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 100}},
-		Workers: workers,
+		Workers: all,
 	}
 	for _, t := range tune {
 		t(rc)
@@ -78,16 +75,30 @@ func newRiver(ctx context.Context, dsn string, work func(num int), tune ...func(
 	return &riverSide{pool, client}, nil
 }
 
+func openPool(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	cfg.MaxConns = conns
+	return pgxpool.NewWithConfig(ctx, cfg)
+}
+
 func (r *riverSide) close() { r.pool.Close() }
 
-// fill inserts n jobs.
+// insert puts in k jobs numbered from at.
+func (r *riverSide) insert(ctx context.Context, at, k int) error {
+	params := make([]river.InsertManyParams, k)
+	for i := range params {
+		params[i].Args = riverArgs{Num: at + i}
+	}
+	_, err := r.client.InsertManyFast(ctx, params)
+	return err
+}
+
 func (r *riverSide) fill(ctx context.Context, n int) error {
 	for at := 0; at < n; at += 10_000 {
-		params := make([]river.InsertManyParams, min(10_000, n-at))
-		for i := range params {
-			params[i].Args = riverArgs{Num: at + i}
-		}
-		if _, err := r.client.InsertManyFast(ctx, params); err != nil {
+		if err := r.insert(ctx, at, min(10_000, n-at)); err != nil {
 			return err
 		}
 	}
@@ -95,11 +106,23 @@ func (r *riverSide) fill(ctx context.Context, n int) error {
 	return err
 }
 
+// completed checks that River, too, has kept n results.
+func (r *riverSide) completed(ctx context.Context, n int) error {
+	stored := 0
+	if err := r.pool.QueryRow(ctx, "SELECT count(*) FROM river_job WHERE state = 'completed'").Scan(&stored); err != nil {
+		return err
+	}
+	if stored != n {
+		return fmt.Errorf("%d of %d River jobs are stored as completed", stored, n)
+	}
+	return nil
+}
+
 // riverWork measures how fast n waiting jobs are worked, in jobs per second: until the last is stored as completed.
 func riverWork(n int, tune ...func(*river.Config)) side {
 	return func(ctx context.Context, dsn string) (float64, error) {
 		var worked atomic.Int64
-		r, err := newRiver(ctx, dsn, func(int) { worked.Add(1) }, tune...)
+		r, err := newRiver(ctx, dsn, func(context.Context, int) error { worked.Add(1); return nil }, tune...)
 		if err != nil {
 			return 0, err
 		}
@@ -111,15 +134,11 @@ func riverWork(n int, tune ...func(*river.Config)) side {
 		if err := r.client.Start(ctx); err != nil {
 			return 0, err
 		}
-		for worked.Load() < int64(n) {
-			if err := ctx.Err(); err != nil {
-				return 0, err
-			}
-			time.Sleep(time.Millisecond)
-		}
-		if err := r.client.Stop(ctx); err != nil { // completes what is pending
+		err = reaches(ctx, &worked, n)
+		if err := errors.Join(err, r.client.Stop(ctx)); err != nil { // completes what is pending
 			return 0, err
 		}
-		return float64(n) / time.Since(start).Seconds(), nil
+		took := time.Since(start)
+		return float64(n) / took.Seconds(), r.completed(ctx, n)
 	}
 }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// goBench runs benchmarks of a package of drover, b.rounds times, and gives their figures: name → unit → one per round.
+func (b *bench) goBench(pkg, pattern string) (map[string]map[string][]float64, error) {
+	got := map[string]map[string][]float64{}
+	for range b.rounds {
+		_, err := b.quietly(func(ctx context.Context, _ string) (float64, error) {
+			cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchmem", pkg)
+			cmd.Dir = ".."
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				return 0, fmt.Errorf("go test -bench: %w\n%s", err, out)
+			}
+			parseBench(string(out), got)
+			return 0, nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return got, nil
+}
+
+// parseBench reads lines like "BenchmarkSync-2  1000000  1021 ns/op  336 B/op  9 allocs/op".
+func parseBench(out string, got map[string]map[string][]float64) {
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) < 4 || !strings.HasPrefix(f[0], "Benchmark") {
+			continue
+		}
+		name := strings.TrimPrefix(f[0], "Benchmark")
+		if i := strings.LastIndexByte(name, '-'); i > 0 {
+			name = name[:i]
+		}
+		if got[name] == nil {
+			got[name] = map[string][]float64{}
+		}
+		for i := 2; i+1 < len(f); i += 2 {
+			if v, err := strconv.ParseFloat(f[i], 64); err == nil {
+				got[name][f[i+1]] = append(got[name][f[i+1]], v)
+			}
+		}
+	}
+}
+
+func p18(b *bench) (figures, error) {
+	got, err := b.goBench("./syncqueue", "LocalGo")
+	if err != nil {
+		return figures{}, err
+	}
+	one, many := got["LocalGoOneKey"], got["LocalGo10000Keys"]
+	return figures{drover: one["ns/op"], more: map[string]float64{
+		"ns with 10 000 keys": median(many["ns/op"]), "allocations": max(median(one["allocs/op"]), median(many["allocs/op"])),
+	}}, nil
+}
+
+func p19(b *bench) (figures, error) {
+	got, err := b.goBench("./dispatch", "Sync$")
+	if err != nil {
+		return figures{}, err
+	}
+	return figures{drover: got["Sync"]["ns/op"], more: map[string]float64{"allocations": median(got["Sync"]["allocs/op"])}}, nil
+}
+
+func p27(b *bench) (figures, error) {
+	got, err := b.goBench("./testkit", "Explore$")
+	if err != nil {
+		return figures{}, err
+	}
+	return figures{drover: got["Explore"]["points/s"]}, nil
+}
