@@ -26,6 +26,15 @@ func QueueTopic(queue string) string { return "queue/" + queue }
 // JobTopic is the topic of hints that a job changed in a way its waiters want to know.
 func JobTopic(id string) string { return "job/" + id }
 
+// SettingsTopic is the topic of hints that a setting of the cluster changed.
+const SettingsTopic = "settings"
+
+// Maintenance is the setting under which nothing but the descendants of running jobs starts; see Store.Set.
+const Maintenance = "maintenance"
+
+// Paused is the setting under which no job of the queue starts; see Store.Set.
+func Paused(queue string) string { return "paused/" + queue }
+
 // SessionTopic is the topic of hints that there is a cancel request for a job the session runs.
 func SessionTopic(session int64) string { return "session/" + strconv.FormatInt(session, 10) }
 
@@ -50,6 +59,7 @@ type Store interface {
 	//    one such name: the second waits for the first and then meets its row, or is retried by InTx.
 	// 4. ParentEpoch != 0: the parent must be running at that epoch, else store.ErrConflict and nothing is written.
 	// 5. It locks no row of a key, a line or a holder and waits for no claim, finish or other Insert of the same key.
+	// 6. Steps of a new row are stored with it.
 	Insert(ctx context.Context, tx store.Tx, rows []Row) ([]Row, error)
 
 	// List finds rows. See Find. A missing id is simply absent from the answer.
@@ -64,7 +74,8 @@ type Store interface {
 	// 4. A Ready job that needs a turn and holds none (its kind became limited meanwhile) goes to Waiting instead.
 	// 5. No job is ever claimed by two calls, however many run at once; rows locked by others are skipped, not waited for.
 	// 6. A line whose head cannot be claimed here (kind, queue) still gets its free turn: the head becomes Ready.
-	// 7. The answer says what else a round should do; with Max 0 that is all it does, as one cheap read (the probe of an idle
+	// 7. Settings: nothing of a paused queue starts; under Maintenance only what c.Seqs names does. That is no error.
+	// 8. The answer says what else a round should do; with Max 0 that is all it does, as one cheap read (the probe of an idle
 	//    node): its cost does not grow with waiting, scheduled or finished jobs, keys or nodes.
 	Claim(ctx context.Context, tx store.Tx, c Claim) (Claimed, error)
 
@@ -72,18 +83,29 @@ type Store interface {
 	Move(ctx context.Context, tx store.Tx, ms []Move) (done []bool, err error)
 
 	// Log writes what running handlers leave behind. If the job of any entry is not running at the entry's Epoch:
-	// store.ErrConflict, nothing is written.
+	// store.ErrConflict, nothing is written. For the journal see MaxJournal.
 	Log(ctx context.Context, tx store.Tx, es []Entry) error
 
 	// Signal tells jobs of what they may wait for, and answers those that may wake. See Signal.
 	Signal(ctx context.Context, tx store.Tx, s Signal) (Signalled, error)
+
+	// Set changes settings of the whole cluster, of which none is on at first, and answers the names of all that are on, sorted.
+	// Changes are hinted on SettingsTopic. When the transaction has committed and its InTx returned, nothing starts any more that
+	// a setting forbids, also by a Claim or Finish that had begun before.
+	Set(ctx context.Context, tx store.Tx, set []Setting) (on []string, err error)
+}
+
+// Setting holds for the whole cluster until it is changed.
+type Setting struct {
+	Name string // Maintenance or Paused(queue)
+	On   bool
 }
 
 // Turner is the ability of a Store to take turns; all shipped ones have it. Without it keyed requests are ErrInvalid.
 type Turner interface{ Turns() syncqueue.Store }
 
 // Finisher fuses what the end of a batch of runs needs: Move and hand-off, and starting the next in line at once.
-// Same obligations as Move and Claim; all or nothing per job. All shipped stores have it.
+// Same obligations as Move and Claim, settings included; all or nothing per job. All shipped stores have it.
 type Finisher interface {
 	Finish(ctx context.Context, tx store.Tx, f Finish) (Finished, error)
 }
@@ -137,7 +159,7 @@ const (
 )
 
 // Find selects rows; the zero fields select nothing by themselves, so one of IDs, Query, Due, Sessions, Resources or
-// Parents is set.
+// Parents is set, or Count, which answers no rows.
 type Find struct {
 	IDs       []string
 	Resources []string // live rows about any of these, oldest first
@@ -145,7 +167,8 @@ type Find struct {
 	Query     *Query   // by its filters and order, one page
 	// Due: "scheduled" (RunAt <= Now), "deadline" (Scheduled, Waiting, Ready or Parked, Deadline <= Now, not Unwinding),
 	// "cancel" (Running in Sessions with a cancel request), "retain" (final, Ended <= Before; oldest first;
-	// no live parent; Kinds and NotKinds apply), "parked" (Parked, WakeAt <= Now).
+	// no live parent; Kinds and NotKinds apply), "parked" (Parked, WakeAt <= Now), "unhandled" (Ready, RunAt <= Before, NotKinds
+	// applies; oldest first).
 	Due             string
 	Before          time.Time
 	Kinds, NotKinds []string
@@ -154,12 +177,22 @@ type Find struct {
 	Waits           bool    // bring what parked rows wait for, and inboxes
 	SkipLocked      bool    // for sweepers: rows that another transaction changes are left out
 	Limit           int     // 0 = 1000
+	Count           []State // live ones: Found.Counts of the jobs in these states. Of Waiting and Ready it costs no more than these are many
 }
 
 type Found struct {
 	Rows    []Row
 	Journal []Entry // of Find.IDs, in order
 	Next    string  // cursor of Query, "" = last page
+	Counts  []Count // of Find.Count, by queue and state; none is 0
+}
+
+// Count is how many jobs of a queue are in a state, and the RunAt of the oldest.
+type Count struct {
+	Queue  string
+	State  State
+	N      int
+	Oldest time.Time
 }
 
 type Claim struct {
@@ -168,6 +201,7 @@ type Claim struct {
 	Free    map[string]int // free slots per queue
 	Max     int
 	Oldest  bool
+	Seqs    []int64 // not nil: only these jobs, Maintenance or not
 }
 
 type Claimed struct {
@@ -177,6 +211,8 @@ type Claimed struct {
 	Due     bool      // scheduled rows are due, a parked one's WakeAt has come, or a live one is past its Deadline
 	Cancels bool      // c.Session runs a job with a cancel request
 	Next    time.Time // when Due will be true next; zero = unknown or never
+
+	Settings []string // that are on, sorted; of a probe
 }
 
 // Move is one transition, guarded by (ID, From, Epoch).
@@ -194,6 +230,7 @@ type Claimed struct {
 //  8. Zero values leave a field as it is; ResetLost sets Lost to 0.
 //  9. Park, with To Parked: see Parking. Leaving Parked ends it and what it joined and subscribed to. If Wakes are given,
 //     the inbox is emptied too, and the subscriptions to the topics that were in it end.
+//  10. Notes are added to the row's journal if the move is done now, not if it was before.
 type Move struct {
 	ID            string
 	From, To      State
@@ -211,6 +248,7 @@ type Move struct {
 	Priority      *int
 	Cancel        *CancelRequest // kept if there is one already: the first reason stays
 	Park          *Parking
+	Notes         []Entry // JobID may be left out; only the fields of a journal's row count
 }
 
 // Parking is what may wake a parked job. Conditions, which only the Manager reads, and WakeAt replace those of an earlier one;
@@ -258,12 +296,19 @@ type CancelRequest struct {
 	By, Reason string
 }
 
+// MaxJournal is how many rows a job's journal has at most, of all writers together. Those that come later are dropped: one more
+// row, with the position MaxJournal + 1, the Text DroppedText and their number as Data, stands for them.
+const MaxJournal = 1000
+
+// DroppedText is the Text of the row that stands for those a full journal has no room for.
+const DroppedText = "journal full: rows dropped"
+
 // Entry is a row of a job's journal, a stored step, or a change a running handler makes to its own job.
 type Entry struct {
 	JobID    string
 	Epoch    int64
 	Node     string
-	At       time.Time // set by the store
+	At       time.Time // zero = Now
 	N        int64     // position in the journal, from 1, set by the store
 	Step     string    // != "": Data is this step's stored value; an existing step of that name is kept
 	Text     string    // != "": a journal row

@@ -189,6 +189,11 @@ func (j jobs) Signal(ctx context.Context, x store.Tx, s job.Signal) (job.Signall
 		func(r job.Signalled) string { return fmt.Sprintf("rows=%d reached=%d", len(r.Rows), r.Reached) })
 }
 
+func (j jobs) Set(ctx context.Context, x store.Tx, set []job.Setting) ([]string, error) {
+	return call(j.s, x, "store.jobs.set", group(set, func(s job.Setting) string { return s.Name }),
+		func(in store.Tx) ([]string, error) { return j.d.Set(ctx, in, set) }, nil)
+}
+
 type turner struct {
 	s *stores
 	d job.Turner

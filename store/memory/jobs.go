@@ -62,6 +62,7 @@ type jobTables struct {
 	lines     map[syncqueue.Key]*line
 	dirty     []*line // changed since the last settle
 	policies  map[syncqueue.Key]syncqueue.Policy
+	settings  map[string]bool // that are on
 
 	logs   map[string]*jobLog
 	images []image // before-images of the open transaction
@@ -109,6 +110,7 @@ func (j *jobTables) init() {
 	j.topics = map[string]*set{}
 	j.lines = map[syncqueue.Key]*line{}
 	j.policies = map[syncqueue.Key]syncqueue.Policy{}
+	j.settings = map[string]bool{}
 	j.logs = map[string]*jobLog{}
 }
 

@@ -2,6 +2,8 @@ package memory
 
 import (
 	"context"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/drover-cloud/drover/job"
@@ -45,6 +47,9 @@ func (j jobs) Claim(_ context.Context, x store.Tx, c job.Claim) (job.Claimed, er
 // probe answers what else a round has to do, from the heads of the indexes.
 func (s *Store) probe(t *tx, c job.Claim, out *job.Claimed) {
 	out.Sweep = s.sweepable(t.now)
+	if c.Max == 0 {
+		out.Settings = s.jobs.settingsOn()
+	}
 	if h := s.jobs.sessions[c.Session.Epoch]; h != nil {
 		out.Cancels = h.cancels.n > 0
 	}
@@ -67,10 +72,16 @@ func (s *Store) probe(t *tx, c job.Claim, out *job.Claimed) {
 	}
 }
 
-// sweepable tells whether sessions are over, or dead ones still run jobs.
+// sweepable tells whether sessions are over, or dead ones still run jobs. It looks at one session per node, and one per node that
+// runs something: dead ones that are only kept cost nothing.
 func (s *Store) sweepable(now time.Time) bool {
-	for epoch, r := range s.leases.sessions { // any of them will do
-		if !s.isLive(r, now) && (r.State != lease.Dead || s.sessionBusy(epoch)) {
+	for _, r := range s.leases.open { // any of them will do
+		if !s.isLive(r, now) {
+			return true
+		}
+	}
+	for epoch := range s.jobs.sessions { // likewise
+		if r := s.leases.sessions[epoch]; r != nil && r.State == lease.Dead {
 			return true
 		}
 	}
@@ -86,15 +97,20 @@ type dealer struct {
 	c     job.Claim
 	mine  []*bucket // that match c
 	free  map[*bucket]*int
-	epoch int64 // of all it starts
+	only  []*rec // with c.Seqs
+	epoch int64  // of all it starts
 	rows  []job.Row
 }
 
 func (t *tx) dealer(c job.Claim) *dealer {
 	d := &dealer{t: t, c: c, free: map[*bucket]*int{}}
+	settings := t.s.jobs.settings
+	if c.Seqs == nil && settings[job.Maintenance] {
+		return d
+	}
 	for name, n := range c.Free { // order does not matter: next compares all
 		q := t.s.jobs.queues[name]
-		if q == nil || n <= 0 {
+		if q == nil || n <= 0 || settings[job.Paused(name)] {
 			continue
 		}
 		for _, kind := range c.Kinds {
@@ -104,7 +120,38 @@ func (t *tx) dealer(c job.Claim) *dealer {
 			}
 		}
 	}
+	d.only = t.s.jobs.withSeqs(c.Seqs)
+	slices.SortFunc(d.only, func(a, b *rec) int {
+		if before(a, b, c.Oldest) {
+			return -1
+		}
+		return 1
+	})
 	return d
+}
+
+// withSeqs are the rows of these numbers that are there.
+func (j *jobTables) withSeqs(seqs []int64) (rows []*rec) {
+	for _, seq := range slices.Compact(slices.Sorted(slices.Values(seqs))) {
+		for r := range j.bySeq.after(seq-1, math.MaxInt64) {
+			if r.Seq == seq {
+				rows = append(rows, r)
+			}
+			break
+		}
+	}
+	return rows
+}
+
+// nextOnly is next of those asked for by name.
+func (d *dealer) nextOnly() *rec {
+	for _, r := range d.only {
+		claimable := r.State == job.Ready || r.State == job.Waiting && d.t.s.jobs.lines[r.Sync].offered == r
+		if n := d.free[r.bucket]; claimable && n != nil && *n > 0 {
+			return r
+		}
+	}
+	return nil
 }
 
 // expected bounds how many it will start.
@@ -123,6 +170,9 @@ func (d *dealer) next() *rec {
 	var next *rec
 	if len(d.rows) >= d.c.Max {
 		return nil
+	}
+	if d.c.Seqs != nil {
+		return d.nextOnly()
 	}
 	for _, b := range d.mine {
 		if *d.free[b] == 0 {
@@ -181,6 +231,9 @@ func (d *dealer) admit() {
 
 // more tells whether a claim would find something: for this node, or to admit for others.
 func (d *dealer) more() bool {
+	if d.c.Seqs != nil {
+		return false
+	}
 	for _, b := range d.mine {
 		if len(b.levels) > 0 {
 			return true

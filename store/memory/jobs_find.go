@@ -41,6 +41,8 @@ func (j jobs) List(_ context.Context, x store.Tx, f job.Find) (job.Found, error)
 			}
 		}
 		slices.SortFunc(rows, bySeq)
+	case f.Count != nil:
+		out.Counts = j.s.jobs.counts(f.Count)
 	case f.Parents != nil:
 		rows = j.s.jobs.liveChildren(f.Parents, f.Limit)
 	default:
@@ -115,6 +117,8 @@ func (j *jobTables) dueRows(t *tx, f *job.Find) ([]*rec, error) {
 		}
 	case "retain":
 		rows = j.retained(f)
+	case "unhandled":
+		rows = j.unhandled(f)
 	default:
 		return nil, errors.New("memory: unknown Find.Due " + f.Due)
 	}

@@ -83,6 +83,9 @@ func (t *tx) enter(row *job.Row) *rec {
 		t.Hint(r.bucket.topic)
 	}
 	t.insert(r)
+	for _, s := range row.Steps {
+		t.note(job.Entry{JobID: r.ID, Epoch: s.Epoch, Node: s.Node, At: s.At, Step: s.Step, Data: s.Data})
+	}
 	return r
 }
 

@@ -2,7 +2,9 @@ package memory
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
+	"strconv"
 
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
@@ -34,13 +36,15 @@ func (j jobs) Log(_ context.Context, x store.Tx, es []job.Entry) error {
 	}
 	defer j.s.jobs.settle(t, nil)
 	for _, e := range es {
-		e.At = t.now
 		t.note(e)
 	}
 	return nil
 }
 
 func (t *tx) note(e job.Entry) {
+	if e.At = normal(e.At); e.At.IsZero() {
+		e.At = t.now
+	}
 	if e.Step != "" || e.Text != "" {
 		log := t.s.jobs.logs[e.JobID]
 		if log == nil {
@@ -81,13 +85,26 @@ func (l *jobLog) append(e job.Entry) {
 		l.steps = append(slices.Clip(l.steps), step)
 	}
 	if e.Text != "" {
-		e.N = 1
-		if n := len(l.journal); n > 0 {
-			e.N = l.journal[n-1].N + 1
+		if e.N = int64(len(l.journal) + 1); e.N > job.MaxJournal {
+			l.journal = slices.Clone(l.journal)
+			l.drop(e)
+			return
 		}
 		if e.Step, e.Progress, e.Seal = "", nil, nil; step.Step != "" {
 			e.Data = nil // it was the step's
 		}
 		l.journal = append(l.journal, e)
 	}
+}
+
+// drop counts a row that there is no room for.
+func (l *jobLog) drop(e job.Entry) {
+	n := 1
+	if len(l.journal) > job.MaxJournal {
+		n, _ = strconv.Atoi(string(l.journal[job.MaxJournal].Data))
+		n++
+	}
+	last := job.Entry{JobID: e.JobID, Epoch: e.Epoch, Node: e.Node, At: e.At, N: job.MaxJournal + 1, Text: job.DroppedText, Failure: true}
+	last.Data = json.RawMessage(strconv.Itoa(n))
+	l.journal = append(l.journal[:job.MaxJournal], last)
 }

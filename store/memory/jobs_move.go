@@ -105,6 +105,9 @@ func (t *tx) moveOne(m *job.Move) bool {
 		t.remove(r)
 		return true
 	}
+	for _, e := range m.Notes {
+		t.note(job.Entry{JobID: m.ID, Epoch: e.Epoch, Node: e.Node, At: e.At, Text: e.Text, Data: e.Data, Failure: e.Failure})
+	}
 	t.update(r, func(r *rec) {
 		r.set(t, m)
 		if m.Raise {

@@ -15,6 +15,7 @@ import (
 type leaseTables struct {
 	incarnation int64 // of the store, above 1; see storeID
 	sessions    map[int64]*session
+	open        map[int64]*session // those not marked dead
 	named       map[string]*named
 	ledger      map[string]*due
 }
@@ -139,11 +140,14 @@ func (l leases) Open(_ context.Context, x store.Tx, i lease.Info, process string
 	i.Named, i.Until = false, t.now.Add(ttl)
 	i.Kinds, i.Queues = slices.Clone(i.Kinds), slices.Clone(i.Queues)
 	i.Holder = lease.Token{Node: i.Name, Incarnation: incarnation + 1, Store: l.s.storeID(), Epoch: t.nextEpoch()}
-	put(t, &l.s.leases.sessions, i.Holder.Epoch, &session{Info: i, process: process})
+	r := &session{Info: i, process: process}
+	put(t, &l.s.leases.sessions, i.Holder.Epoch, r)
+	put(t, &l.s.leases.open, i.Holder.Epoch, r)
 	return i.Holder, nil
 }
 
 func markDead(t *tx, r *session) {
+	put(t, &t.s.leases.open, r.Holder.Epoch, nil)
 	change(t, r, func(r *session) { r.State, r.marked = lease.Dead, t.now })
 }
 

@@ -14,23 +14,32 @@ import (
 	"github.com/drover-cloud/drover/store"
 )
 
-// claims are the forms of sqlClaim: [from the head][oldest first].
-var claims = func() (all [2][2]string) {
-	for head := range 2 {
+// claims are the forms of sqlClaim: [behind the last one, from the head, only some by name][oldest first].
+var claims = func() (all [3][2]string) {
+	for form := range 3 {
 		for oldest := range 2 {
 			q := sqlClaim
-			if head == 1 {
+			if form >= formHead {
 				part := strings.Split(q, "/*from*/")
 				q = strings.Replace(part[0], "\nWITH me AS", sqlHeads, 1) + sqlFromHeads + part[2] + sqlTellHeads
 			}
 			if oldest == 1 {
 				q = strings.NewReplacer("/*oldest", "", "oldest*/", "").Replace(q)
 			}
-			all[head][oldest] = q
+			if form == formOnly {
+				part := strings.Split(q, "/*halted*/")
+				q = strings.NewReplacer("/*only", "", "only*/", "").Replace(part[0] + stopped + part[2])
+			}
+			all[form][oldest] = q
 		}
 	}
 	return all
 }()
+
+const (
+	formHead = 1 + iota
+	formOnly
+)
 
 // candidate is a row that a claim met.
 type candidate struct {
@@ -65,7 +74,7 @@ func (j jobs) Claim(ctx context.Context, x store.Tx, c job.Claim) (out job.Claim
 			return out, fmt.Errorf("postgres: claim: %w", err)
 		}
 	}
-	out.Rows, out.More = cl.got, cl.full || cl.cut || len(cl.left) > 0
+	out.Rows, out.More = cl.got, c.Seqs == nil && (cl.full || cl.cut || len(cl.left) > 0)
 	if !t.s.every(t.s.probes, c.Session.Epoch, probeEvery) && cl.full {
 		return out, nil
 	}
@@ -110,6 +119,10 @@ func (cl *claiming) queues() (names []string) {
 
 // queue claims from the cursor, and if that was not enough from the head, as often as it may.
 func (cl *claiming) queue(ctx context.Context, queue string, n int) error {
+	if cl.Seqs != nil {
+		_, err := cl.look(ctx, nil, nil, lookHead, queue, n)
+		return err
+	}
 	cur := cl.s.cursor(cl.Session.Epoch, queue, cl.Kinds)
 	for short := false; ; short = true {
 		from, mode := cl.s.from(cur, short)
@@ -130,7 +143,10 @@ func (cl *claiming) queue(ctx context.Context, queue string, n int) error {
 func (cl *claiming) look(ctx context.Context, cur *cursor, from []position, mode lookMode, queue string, n int) (int, error) {
 	form := 0
 	if mode == lookHead || cl.Oldest {
-		from, mode, form = nil, lookHead, 1
+		from, mode, form = nil, lookHead, formHead
+	}
+	if cl.Seqs != nil {
+		form = formOnly
 	}
 	prios, ats, seqs := make([]int64, len(from)), make([]time.Time, len(from)), make([]int64, len(from))
 	for i, p := range from {
@@ -166,16 +182,27 @@ func (cl *claiming) look(ctx context.Context, cur *cursor, from []position, mode
 			heads = append(heads, position{priority: s.priority})
 		}
 		return nil
-	}, queue, n, cl.Session.Epoch, prios, ats, seqs, list(cl.Kinds))
+	}, append([]any{queue, n, cl.Session.Epoch, prios, ats, seqs, list(cl.Kinds)}, cl.only8()...)...)
 	if err != nil {
 		return 0, err
 	}
 	if len(met) > 0 {
 		cl.saw(s.now)
 	}
+	if cl.Seqs != nil {
+		return len(met), nil // what others are there was not looked at
+	}
 	cl.cut = cl.cut || cl.parked > parked && len(met)+int(cl.parked-parked) >= n
 	cl.s.seen(cur, mode, cl.s.env.Clock.Now().Sub(began), len(met) >= n, append(heads, met...))
 	return len(met), nil
+}
+
+// only8 is the argument that formOnly has more.
+func (cl *claiming) only8() []any {
+	if cl.Seqs == nil {
+		return nil
+	}
+	return []any{cl.Seqs}
 }
 
 func sortStarted(rows []job.Row, oldest bool) {
@@ -357,7 +384,7 @@ func (cl *claiming) probe(ctx context.Context, out *job.Claimed) error {
 		queues = cl.queues()
 	}
 	err := cl.aside(ctx, sqlProbe, func(scan func(...any) error) error {
-		return scan(&live, &out.Sweep, &dirty, &out.Cancels, &next, &more, &now)
+		return scan(&live, &out.Sweep, &dirty, &out.Cancels, &next, &more, (*texts)(&out.Settings), &now)
 	}, cl.Session.Epoch, list(queues), list(cl.Kinds))
 	if err != nil {
 		return fmt.Errorf("postgres: probe: %w", err)
@@ -366,7 +393,9 @@ func (cl *claiming) probe(ctx context.Context, out *job.Claimed) error {
 		return store.ErrConflict
 	}
 	cl.saw(now)
-	out.More = out.More || more
+	if out.More = out.More || more; cl.Max > 0 || len(out.Settings) == 0 {
+		out.Settings = nil
+	}
 	if next.Valid && next.Time.After(now) {
 		out.Next = asTime(next)
 	}

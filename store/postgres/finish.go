@@ -55,7 +55,7 @@ func (j jobs) Finish(ctx context.Context, x store.Tx, f job.Finish) (out job.Fin
 // isPlainEnd: from running to final, with an outcome and nothing else.
 func isPlainEnd(m *job.Move) bool {
 	return m.From == job.Running && final(m.To) && isID(m.ID) && !m.Uncancelled && !m.Raise && m.RunAt.IsZero() && m.Lost == 0 && !m.ResetLost &&
-		m.Progress == nil && m.Wakes == nil && m.Mark == 0 && m.Unmark == 0 && m.Priority == nil && m.Cancel == nil && m.Park == nil
+		m.Progress == nil && m.Wakes == nil && m.Mark == 0 && m.Unmark == 0 && m.Priority == nil && m.Cancel == nil && m.Park == nil && len(m.Notes) == 0
 }
 
 // end runs sqlFinish for the moves named by plain. A row that was marked as awaited in that very moment may be left: then once

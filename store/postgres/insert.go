@@ -192,7 +192,24 @@ func (t *tx) insert(ctx context.Context, out []job.Row) error {
 	for k, i := range todo {
 		t.inserted(&out[i], now.UTC(), seqs[k], int16(modes[k]))
 	}
-	return nil
+	return t.insertSteps(ctx, out, todo)
+}
+
+// insertSteps stores the steps that new rows bring.
+func (t *tx) insertSteps(ctx context.Context, out []job.Row, todo []int) error {
+	var b logBatch
+	for _, i := range todo {
+		for _, s := range out[i].Steps {
+			b.stepIDs, b.steps, b.stepNodes = append(b.stepIDs, out[i].ID), append(b.steps, s.Step), append(b.stepNodes, s.Node)
+			b.stepEpochs, b.stepData = append(b.stepEpochs, s.Epoch), append(b.stepData, nullJSON(s.Data))
+		}
+		out[i].Steps = nil
+	}
+	if len(b.stepIDs) == 0 {
+		return nil
+	}
+	_, err := t.exec(ctx, sqlSteps, b.stepIDs, b.steps, b.stepEpochs, b.stepNodes, b.stepData)
+	return err
 }
 
 // pick leaves out the probe for ids in use where a duplicate may fail the transaction, which is then run again.

@@ -28,6 +28,8 @@ const (
 	srcParked = `(SELECT id, row_number() OVER () AS o FROM (
   SELECT p.id FROM (SELECT seq, wake_at FROM @park WHERE ` + underRegime + ` AND wake_at IS NOT NULL AND wake_at <= now() ORDER BY wake_at LIMIT $1) k
   CROSS JOIN LATERAL (SELECT id, seq FROM @pend WHERE @pend.seq = k.seq /*lock*/) p ORDER BY k.wake_at, p.seq) l) q ` + jobOfQ
+	srcUnhandled = `(SELECT id, row_number() OVER () AS o FROM (
+  SELECT id FROM @pend WHERE mode < 2 AND mode IN (-1, 0) AND NOT kind = ANY ($2::text[]) AND run_at <= $3 ORDER BY run_at, seq LIMIT $1) l) q ` + jobOfQ
 	jobOfQ  = `CROSS JOIN LATERAL (SELECT * FROM @job WHERE @job.id = q.id OFFSET 0) j`
 	inOrder = ` ORDER BY q.o`
 )
@@ -58,6 +60,8 @@ func (j jobs) List(ctx context.Context, x store.Tx, f job.Find) (out job.Found, 
 		err = t.query(ctx, source(srcSessions, false, ""), collect(&all), f.Limit, f.Sessions)
 	case f.Resources != nil:
 		err = t.only(ctx, rowsFrom(srcResources, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), collect(&all), f.Limit, f.Resources)
+	case f.Count != nil:
+		out.Counts, err = t.counts(ctx, f.Count)
 	case f.Parents != nil:
 		all, err = t.children(ctx, f.Parents, f.Limit)
 	default:
@@ -140,6 +144,8 @@ func (t *tx) due(ctx context.Context, f *job.Find, all *[]*loaded) error {
 		return t.query(ctx, source(srcDeadline, f.SkipLocked, ""), collect(all), f.Limit)
 	case "parked":
 		return t.query(ctx, source(srcParked, f.SkipLocked, ""), collect(all), f.Limit)
+	case "unhandled":
+		return t.query(ctx, source(srcUnhandled, false, ""), collect(all), f.Limit, list(f.NotKinds), f.Before.UTC())
 	case "retain":
 		src := srcRetain
 		if f.SkipLocked {

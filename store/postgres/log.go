@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
@@ -12,13 +13,12 @@ import (
 const (
 	// sqlNote adds to the side row of a running job; Rev and Updated count only what readers of the job see.
 	sqlNote = `
-INSERT INTO @extra AS x (id, rev, flags, updated, notes, percent, step, note, seal_state, result, error)
-SELECT $1::uuid, $2::int, $3::int, CASE WHEN $2::int > 0 THEN now() END, $4::bigint, $6::int, $7::text, $8::text, $9::smallint, $10::text, $11::text
-ON CONFLICT (id) DO UPDATE SET rev = x.rev + excluded.rev, flags = x.flags | excluded.flags, updated = coalesce(excluded.updated, x.updated), notes = x.notes + excluded.notes,
-  percent = CASE WHEN $5::bool THEN excluded.percent ELSE x.percent END, step = CASE WHEN $5::bool THEN excluded.step ELSE x.step END,
-  note = CASE WHEN $5::bool THEN excluded.note ELSE x.note END, seal_state = coalesce(excluded.seal_state, x.seal_state),
-  result = CASE WHEN excluded.seal_state IS NULL THEN x.result ELSE excluded.result END, error = CASE WHEN excluded.seal_state IS NULL THEN x.error ELSE excluded.error END
-RETURNING notes`
+INSERT INTO @extra AS x (id, rev, flags, updated, percent, step, note, seal_state, result, error)
+SELECT $1::uuid, $2::int, $3::int, now(), $5::int, $6::text, $7::text, $8::smallint, $9::text, $10::text
+ON CONFLICT (id) DO UPDATE SET rev = x.rev + excluded.rev, flags = x.flags | excluded.flags, updated = now(),
+  percent = CASE WHEN $4::bool THEN excluded.percent ELSE x.percent END, step = CASE WHEN $4::bool THEN excluded.step ELSE x.step END,
+  note = CASE WHEN $4::bool THEN excluded.note ELSE x.note END, seal_state = coalesce(excluded.seal_state, x.seal_state),
+  result = CASE WHEN excluded.seal_state IS NULL THEN x.result ELSE excluded.result END, error = CASE WHEN excluded.seal_state IS NULL THEN x.error ELSE excluded.error END`
 
 	sqlSteps = `
 INSERT INTO @step (id, name, n, at, epoch, node, data)
@@ -26,10 +26,22 @@ SELECT id, name, coalesce((SELECT max(n) FROM @step s WHERE s.id = r.id), 0) + i
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[]) WITH ORDINALITY r(id, name, epoch, node, data, i) ORDER BY i
 ON CONFLICT (id, name) DO NOTHING`
 
+	// sqlJournal numbers rows by drover_extra.notes; of those that a full journal has no room for, the last row, $9, tells the number.
 	sqlJournal = `
+WITH e AS MATERIALIZED (
+  SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bool[]) WITH ORDINALITY e(id, at, epoch, node, text, data, failure, o)
+), n AS (
+  INSERT INTO @extra AS x (id, notes) SELECT id, count(*) FROM e GROUP BY id ORDER BY id
+  ON CONFLICT (id) DO UPDATE SET notes = x.notes + excluded.notes RETURNING id, notes
+), r AS MATERIALIZED (
+  SELECT e.*, n.notes, n.notes + 1 - row_number() OVER (PARTITION BY e.id ORDER BY e.o DESC) AS n FROM e JOIN n ON n.id = e.id
+), w AS (
+  INSERT INTO @journal (id, n, at, epoch, node, text, data, failure)
+  SELECT id, n, coalesce(at, now()), epoch, node, text, data, failure FROM r WHERE n <= $8::int
+)
 INSERT INTO @journal (id, n, at, epoch, node, text, data, failure)
-SELECT id, n, now(), epoch, node, text, data, failure
-FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bool[]) r(id, n, epoch, node, text, data, failure)`
+SELECT id, $8::int + 1, coalesce(at, now()), epoch, node, $9, (notes - $8::int)::text, true FROM r WHERE n = notes AND notes > $8::int
+ON CONFLICT (id, n) DO UPDATE SET at = excluded.at, epoch = excluded.epoch, node = excluded.node, data = excluded.data`
 
 	sqlSubscribe = `INSERT INTO @topic (topic, seq, id, parked) SELECT t, j.seq, j.id, false FROM @job j CROSS JOIN unnest($2::text[]) u(t) WHERE j.id = $1::uuid
 ON CONFLICT (topic, seq) DO UPDATE SET parked = false`
@@ -105,10 +117,8 @@ func (t *tx) log(ctx context.Context, all []string, es []job.Entry) error {
 				}
 			}
 		}
-		last := int64(0)
-		if n.side() {
-			err := t.query(ctx, sqlNote, func(scan func(...any) error) error { return scan(&last) }, n.args(id)...)
-			if err != nil {
+		if n.rev > 0 {
+			if _, err := t.exec(ctx, sqlNote, n.args(id)...); err != nil {
 				return err
 			}
 		}
@@ -122,37 +132,30 @@ func (t *tx) log(ctx context.Context, all []string, es []job.Entry) error {
 				return err
 			}
 		}
-		b.add(n, last)
+		b.add(n)
 	}
 	if len(b.stepIDs) > 0 {
 		if _, err := t.exec(ctx, sqlSteps, b.stepIDs, b.steps, b.stepEpochs, b.stepNodes, b.stepData); err != nil {
 			return err
 		}
 	}
-	if len(b.ids) > 0 {
-		_, err := t.exec(ctx, sqlJournal, b.ids, b.n, b.epochs, b.nodes, b.texts, b.data, b.failures)
-		return err
-	}
-	return nil
+	return b.journal(ctx, t)
 }
 
 // note is what the entries of one job do to its side row.
 type note struct {
-	rev, texts int64
-	flags      job.Flag
-	progress   *job.Progress
-	resource   string
-	seal       *job.Seal
-	fail       *string
-	entries    []*job.Entry
-	topics     []string
+	rev      int64
+	flags    job.Flag
+	progress *job.Progress
+	resource string
+	seal     *job.Seal
+	fail     *string
+	entries  []*job.Entry
+	topics   []string
 }
 
 func (n *note) add(e *job.Entry) (err error) {
 	n.entries = append(n.entries, e)
-	if e.Text != "" {
-		n.texts++
-	}
 	if e.Topic != "" && !slices.Contains(n.topics, e.Topic) {
 		n.topics = append(n.topics, e.Topic)
 	}
@@ -176,8 +179,6 @@ func (n *note) add(e *job.Entry) (err error) {
 	return err
 }
 
-func (n *note) side() bool { return n.rev+n.texts > 0 }
-
 func (n *note) args(id string) []any {
 	p := job.Progress{}
 	if n.progress != nil {
@@ -188,7 +189,7 @@ func (n *note) args(id string) []any {
 	if n.seal != nil {
 		sealed, result = nullInt(int64(stateCodes[n.seal.State])), nullJSON(n.seal.Result)
 	}
-	return []any{id, n.rev, int64(n.flags), n.texts, n.progress != nil, p.Percent, nullText(p.Step), nullText(p.Note), sealed, result, n.fail}
+	return []any{id, n.rev, int64(n.flags), n.progress != nil, p.Percent, nullText(p.Step), nullText(p.Note), sealed, result, n.fail}
 }
 
 // logBatch is rows of drover_step and drover_journal.
@@ -197,13 +198,13 @@ type logBatch struct {
 	stepEpochs                []int64
 	stepData                  []*string
 	ids, nodes, texts         []string
-	n, epochs                 []int64
+	at                        []*time.Time
+	epochs                    []int64
 	data                      []*string
 	failures                  []bool
 }
 
-func (b *logBatch) add(n note, last int64) {
-	at := last - n.texts
+func (b *logBatch) add(n note) {
 	for _, e := range n.entries {
 		data := nullJSON(e.Data)
 		if e.Step != "" {
@@ -212,10 +213,22 @@ func (b *logBatch) add(n note, last int64) {
 			data = nil
 		}
 		if e.Text != "" {
-			at++
-			b.ids, b.nodes, b.texts = append(b.ids, e.JobID), append(b.nodes, e.Node), append(b.texts, e.Text)
-			b.n, b.epochs = append(b.n, at), append(b.epochs, e.Epoch)
-			b.data, b.failures = append(b.data, data), append(b.failures, e.Failure)
+			b.note(e.JobID, e, data)
 		}
 	}
+}
+
+// note adds a row of the journal.
+func (b *logBatch) note(id string, e *job.Entry, data *string) {
+	b.ids, b.nodes, b.texts = append(b.ids, id), append(b.nodes, e.Node), append(b.texts, e.Text)
+	b.at, b.epochs = append(b.at, nullTime(e.At)), append(b.epochs, e.Epoch)
+	b.data, b.failures = append(b.data, data), append(b.failures, e.Failure)
+}
+
+func (b *logBatch) journal(ctx context.Context, t *tx) error {
+	if len(b.ids) == 0 {
+		return nil
+	}
+	_, err := t.exec(ctx, sqlJournal, b.ids, b.at, b.epochs, b.nodes, b.texts, b.data, b.failures, job.MaxJournal, job.DroppedText)
+	return err
 }

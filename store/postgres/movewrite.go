@@ -95,6 +95,9 @@ func (p *plan) write(ctx context.Context) error {
 	if err := p.parks(ctx); err != nil {
 		return err
 	}
+	if err := p.journal(ctx); err != nil {
+		return err
+	}
 	if len(w.left) > 0 { // an arrival has left: the next waiter is looked at, needed or not
 		slices.Sort(w.left)
 		if err := p.arrive(ctx, slices.Compact(w.left)); err != nil {
@@ -102,6 +105,19 @@ func (p *plan) write(ctx context.Context) error {
 		}
 	}
 	return p.regimes(ctx)
+}
+
+// journal writes the notes of what has moved now.
+func (p *plan) journal(ctx context.Context) error {
+	var b logBatch
+	for _, c := range p.moved {
+		for i := range c.m.Notes {
+			if e := &c.m.Notes[i]; c.m.To != "" && e.Text != "" {
+				b.note(c.ID, e, nullJSON(e.Data))
+			}
+		}
+	}
+	return b.journal(ctx, p.tx)
 }
 
 // regimes marks the freed turns of special kinds.

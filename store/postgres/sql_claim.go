@@ -26,7 +26,7 @@ const (
 // Answers: 1 what runs, 4 what runs without a turn · 2 what is left, with its class · 3 the number of those parked.
 const sqlClaim = `
 WITH me AS MATERIALIZED (
-  SELECT 1 FROM @session WHERE epoch = $3 AND NOT dead AND until > now() FOR KEY SHARE
+  SELECT 1 FROM @session WHERE epoch = $3 AND NOT dead AND until > now() AND NOT /*halted*/` + halted + `/*halted*/$1::text)) FOR KEY SHARE
 ), c AS MATERIALIZED (
   SELECT ctid AS t, run_at, seq, id, place, mode, priority, rev, kind, key, flags, attempt, runs, lost, (SELECT nextval('@epoch')) AS epoch,
     CASE WHEN key IS NULL THEN 0
@@ -36,7 +36,7 @@ WITH me AS MATERIALIZED (
   FROM @pend WHERE ctid = ANY (ARRAY(
     SELECT l.t FROM /*from*/unnest($4::int[], $5::timestamptz[], $6::bigint[])/*from*/ f(priority, run_at, seq) CROSS JOIN LATERAL (
       SELECT ctid AS t, run_at, seq FROM @pend
-      WHERE queue = $1 AND priority = f.priority AND mode < 2 AND (run_at, seq) >= (f.run_at, f.seq) AND (kind = ANY ($7::text[]) OR mode = 1)
+      WHERE queue = $1 AND priority = f.priority AND mode < 2 AND (run_at, seq) >= (f.run_at, f.seq) AND (kind = ANY ($7::text[]) OR mode = 1) /*only AND seq = ANY ($8::bigint[]) only*/
       ORDER BY queue, priority, run_at, seq LIMIT $2 FOR UPDATE SKIP LOCKED) l
     WHERE (SELECT count(*) FROM me) > 0 /*oldest ORDER BY l.run_at, l.seq oldest*/ LIMIT $2))
 ), k AS MATERIALIZED (
@@ -108,7 +108,7 @@ SELECT 5, '', 0, 0, 0, now(), priority, '', '', NULL, now(), now(), 0, 0, 0, '',
 // sqlProbe is the round of an idle node, in one read: is the session live; are sessions over; are dead ones not known to be
 // swept out; does it run a job with a cancel request; when is the next job due, woken or past its deadline. Each part reads the
 // first entry of an index: drover_session_live (a row per node), drover_session_dirty, drover_extra_cancel, drover_pend_due,
-// drover_pend_deadline, drover_park_wake; and, with queues, is there anything to claim: drover_pend_ready.
+// drover_pend_deadline, drover_park_wake; and, with queues, is there anything to claim: drover_pend_ready. Settings are few.
 const sqlProbe = `
 SELECT EXISTS (SELECT 1 FROM @session WHERE epoch = $1 AND NOT dead AND until > now()),
        EXISTS (SELECT 1 FROM @session WHERE NOT dead AND until <= now()),
@@ -118,7 +118,9 @@ SELECT EXISTS (SELECT 1 FROM @session WHERE epoch = $1 AND NOT dead AND until > 
              (SELECT deadline FROM @pend WHERE deadline IS NOT NULL ORDER BY deadline LIMIT 1),
              (SELECT wake_at FROM @park WHERE wake_at IS NOT NULL ORDER BY wake_at LIMIT 1)),
        EXISTS (SELECT 1 FROM unnest($2::text[]) q(name) CROSS JOIN LATERAL (
-         SELECT 1 FROM @pend WHERE queue = q.name AND mode < 2 AND (kind = ANY ($3::text[]) OR mode = 1) ORDER BY queue, priority, run_at, seq LIMIT 1) l),
+         SELECT 1 FROM @pend WHERE queue = q.name AND mode < 2 AND (kind = ANY ($3::text[]) OR mode = 1) ORDER BY queue, priority, run_at, seq LIMIT 1) l
+       WHERE NOT ` + halted + `q.name))),
+       ARRAY(SELECT name FROM @setting ORDER BY name),
        now()`
 
 // sqlSeize takes the turn of free keys with rows that stand for no job; deleting them and handing on is then the same as

@@ -1,5 +1,7 @@
 package postgres
 
+import "github.com/drover-cloud/drover/job"
+
 // sqlFinish ends running jobs, fenced by (id, epoch), with drover_active_pkey. What it answers: a row per turn freed, with the
 // holder's place and whether Go must hand it on; last the number of jobs ended, and whether one may have been joined. Rows are deleted in any order: a delete
 // waits only for KEY SHARE locks, whose holders wait for nobody.
@@ -50,9 +52,10 @@ WITH h AS MATERIALIZED (
   SELECT x.* FROM h CROSS JOIN LATERAL (
     SELECT ctid AS t, * FROM @pend WHERE ctid = h.t AND mode IN (1, 2) FOR UPDATE SKIP LOCKED) x WHERE x.t = h.t
 ), me AS MATERIALIZED (
-  SELECT 1 FROM @session WHERE epoch = $3 AND $4 > 0 AND NOT dead AND until > now() FOR KEY SHARE
+  SELECT 1 FROM @session WHERE epoch = $3 AND $4 > 0 AND NOT dead AND until > now()
+    AND NOT EXISTS (SELECT 1 FROM @setting WHERE name = '` + job.Maintenance + `') FOR KEY SHARE
 ), e AS MATERIALIZED (
-  SELECT *, (SELECT count(*) FROM me) > 0 AND kind = ANY ($5::text[]) AND row_number() OVER (PARTITION BY queue, kind = ANY ($5::text[]) ORDER BY place) <=
+  SELECT *, (SELECT count(*) FROM me) > 0 AND kind = ANY ($5::text[]) AND NOT ('paused/' || queue) = ANY (ARRAY(SELECT name FROM @setting)) AND row_number() OVER (PARTITION BY queue, kind = ANY ($5::text[]) ORDER BY place) <=
     coalesce((SELECT q.free FROM unnest($6::text[], $7::int[]) q(name, free) WHERE q.name = n.queue), 0) AS fits FROM n
 ), s AS MATERIALIZED (
   SELECT *, (SELECT nextval('@epoch')) AS e, fits AND row_number() OVER (PARTITION BY fits ORDER BY place) <= $4 AS start FROM e

@@ -3,16 +3,20 @@ package postgres
 import (
 	"context"
 	"slices"
+
+	"github.com/drover-cloud/drover/job"
 )
 
-// sqlStart starts jobs that are ready, by drover_pend_seq, whatever their kind of turn; answers like sqlClaim.
+// sqlStart starts jobs that are ready, by drover_pend_seq, whatever their kind of turn, and, with $3, under maintenance too; answers
+// like sqlClaim.
 const sqlStart = `
 WITH me AS MATERIALIZED (
-  SELECT 1 FROM @session WHERE epoch = $2 AND NOT dead AND until > now() FOR KEY SHARE
+  SELECT 1 FROM @session WHERE epoch = $2 AND NOT dead AND until > now()
+    AND ($3::bool OR NOT EXISTS (SELECT 1 FROM @setting WHERE name = '` + job.Maintenance + `')) FOR KEY SHARE
 ), c AS MATERIALIZED (
   SELECT ctid AS t, run_at, seq, id, place, mode, priority, rev, kind, key, queue, flags, attempt, runs, lost, (SELECT nextval('@epoch')) AS epoch,
     (SELECT a.slot FROM @active a WHERE a.id = @pend.id AND a.session IS NULL) AS slot
-  FROM @pend WHERE (SELECT count(*) FROM me) > 0 AND seq = ANY ($1::bigint[]) AND mode IN (0, -1)
+  FROM @pend WHERE (SELECT count(*) FROM me) > 0 AND seq = ANY ($1::bigint[]) AND mode IN (0, -1) AND NOT ('paused/' || queue) = ANY (ARRAY(SELECT name FROM @setting))
 ), held AS (
   DELETE FROM @active WHERE session IS NULL AND id = ANY (ARRAY(SELECT id FROM c WHERE mode = 0 AND key IS NOT NULL)) RETURNING id
 ), go AS (
@@ -37,7 +41,7 @@ func (cl *claiming) startSome(ctx context.Context, ready []candidate) error {
 	}
 	var seqs []int64
 	for _, c := range ready {
-		if len(cl.got)+len(seqs) < cl.Max && room[c.queue] > 0 && slices.Contains(cl.Kinds, c.kind) {
+		if len(cl.got)+len(seqs) < cl.Max && room[c.queue] > 0 && slices.Contains(cl.Kinds, c.kind) && (cl.Seqs == nil || slices.Contains(cl.Seqs, c.seq)) {
 			room[c.queue]--
 			seqs = append(seqs, c.seq)
 		}
@@ -54,5 +58,5 @@ func (cl *claiming) startSome(ctx context.Context, ready []candidate) error {
 		r, err := s.row()
 		cl.got = append(cl.got, r)
 		return err
-	}, seqs, cl.Session.Epoch)
+	}, seqs, cl.Session.Epoch, cl.Seqs != nil)
 }

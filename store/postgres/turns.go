@@ -61,7 +61,7 @@ const foreignEvery = 500 * time.Millisecond
 
 // foreign looks, twice a second at most, for free turns in front of queues that this session does not claim from.
 func (cl *claiming) foreign(ctx context.Context) error {
-	if cl.full || !cl.s.every(cl.s.foreigns, cl.Session.Epoch, foreignEvery) {
+	if cl.full || cl.Seqs != nil || !cl.s.every(cl.s.foreigns, cl.Session.Epoch, foreignEvery) {
 		return nil
 	}
 	return cl.aside(ctx, sqlForeign, func(scan func(...any) error) error {

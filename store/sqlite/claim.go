@@ -22,7 +22,11 @@ func (j jobs) Claim(ctx context.Context, x store.Tx, c job.Claim) (out job.Claim
 	if err != nil {
 		return out, err
 	}
-	free := c.Free
+	on, err := t.settings(ctx)
+	if err != nil {
+		return out, err
+	}
+	var free map[string]int
 	if c.Max > 0 { // a probe asks for nothing that a dead session may not see
 		if err := t.alive(ctx, c.Session); err != nil {
 			return out, err
@@ -30,6 +34,7 @@ func (j jobs) Claim(ctx context.Context, x store.Tx, c job.Claim) (out job.Claim
 		if err := t.admit(ctx, admitted); err != nil {
 			return out, err
 		}
+		c = startable(c, on)
 		picked, err := t.pick(ctx, c)
 		if err != nil {
 			return out, err
@@ -41,7 +46,11 @@ func (j jobs) Claim(ctx context.Context, x store.Tx, c job.Claim) (out job.Claim
 		if out.Rows, err = t.start(ctx, c.Session, seqs); err != nil {
 			return out, err
 		}
-		free = left(c.Free, out.Rows)
+		if free = left(c.Free, out.Rows); c.Seqs != nil {
+			free = nil // what else there is does not count
+		}
+	} else {
+		free, out.Settings = startable(c, on).Free, on
 	}
 	return out, t.probe(ctx, c, free, &out)
 }
@@ -98,6 +107,9 @@ func (t *tx) pick(ctx context.Context, c job.Claim) (picked []candidate, err err
 	kinds := slices.Clone(c.Kinds)
 	slices.Sort(kinds)
 	kinds = slices.Compact(kinds)
+	if c.Seqs != nil {
+		return t.pickOnly(ctx, c, kinds)
+	}
 	var lists [][]candidate
 	for _, q := range open(c.Free) {
 		list, err := t.heads(ctx, q, array(kinds), min(c.Free[q], c.Max), c.Oldest)
@@ -117,6 +129,39 @@ func (t *tx) pick(ctx context.Context, c job.Claim) (picked []candidate, err err
 	return picked, nil
 }
 
+// pickOnly is pick among jobs asked for by name.
+func (t *tx) pickOnly(ctx context.Context, c job.Claim, kinds []string) (picked []candidate, err error) {
+	rest := left(c.Free, nil)
+	var all []candidate
+	var queues []string
+	err = t.each(ctx, `SELECT queue, seq, key_kind, key_id, line FROM drover_job WHERE seq IN (SELECT value FROM json_each(?)) AND state = 'ready'
+		AND kind IN (SELECT value FROM json_each(?)) ORDER BY priority, run_at, seq`, []any{array(c.Seqs), array(kinds)}, func(scan func(...any) error) error {
+		var queue string
+		p, err := scanCandidate(func(dest ...any) error { return scan(append([]any{&queue}, dest...)...) })
+		all, queues = append(all, p), append(queues, queue)
+		return err
+	})
+	for i, p := range all {
+		if err != nil || len(picked) == c.Max {
+			break
+		}
+		var back bool
+		if back, err = t.putBack(ctx, p); !back && rest[queues[i]] > 0 {
+			rest[queues[i]]--
+			picked = append(picked, p)
+		}
+	}
+	return picked, err
+}
+
+func scanCandidate(scan func(...any) error) (c candidate, err error) {
+	var kind, id sql.NullString
+	var line sql.NullInt64
+	err = scan(&c.seq, &kind, &id, &line)
+	c.key, c.aside = syncqueue.Key{Kind: kind.String, ID: id.String}, line.Valid && line.Int64 == aside
+	return c, err
+}
+
 // heads are the first n of a queue that may start. A job whose kind became limited after it was ready joins the line instead.
 func (t *tx) heads(ctx context.Context, queue, kinds string, n int, oldest bool) (list []candidate, err error) {
 	query := urgentFirst
@@ -126,11 +171,7 @@ func (t *tx) heads(ctx context.Context, queue, kinds string, n int, oldest bool)
 	for {
 		var got []candidate
 		err := t.each(ctx, query, []any{queue, kinds, n}, func(scan func(...any) error) error {
-			var c candidate
-			var kind, id sql.NullString
-			var line sql.NullInt64
-			err := scan(&c.seq, &kind, &id, &line)
-			c.key, c.aside = syncqueue.Key{Kind: kind.String, ID: id.String}, line.Valid && line.Int64 == aside
+			c, err := scanCandidate(scan)
 			got = append(got, c)
 			return err
 		})

@@ -35,6 +35,9 @@ func (j jobs) List(ctx context.Context, x store.Tx, f job.Find) (out job.Found, 
 	case f.Resources != nil:
 		out.Rows, err = t.rows(ctx, selectRow+`WHERE j.resource <> '' AND j.resource IN (SELECT value FROM json_each(?)) AND j.ended IS NULL
 			ORDER BY j.seq LIMIT ?`, array(f.Resources), f.Limit)
+	case f.Count != nil:
+		out.Counts, err = t.count(ctx, f.Count)
+		return out, err
 	case f.Parents != nil:
 		out.Rows, err = t.rows(ctx, selectRow+`WHERE j.parent <> '' AND j.parent IN (SELECT value FROM json_each(?)) AND j.ended IS NULL
 			ORDER BY j.seq LIMIT ?`, array(f.Parents), f.Limit)
@@ -86,6 +89,10 @@ func (t *tx) due(ctx context.Context, f job.Find) ([]job.Row, error) {
 	case "parked":
 		return t.rows(ctx, selectRow+`JOIN drover_park p ON p.seq = j.seq WHERE p.wake_at IS NOT NULL AND p.wake_at <= ?
 			ORDER BY p.wake_at, p.seq LIMIT ?`, t.now.UnixMicro(), f.Limit)
+	case "unhandled":
+		return t.rows(ctx, selectRow+`WHERE j.seq IN (SELECT seq FROM drover_job INDEXED BY drover_job_ready
+			WHERE state = 'ready' AND kind NOT IN (SELECT value FROM json_each(?)) AND run_at <= ? ORDER BY run_at, seq LIMIT ?) ORDER BY j.run_at, j.seq`,
+			array(append([]string{}, f.NotKinds...)), f.Before.UnixMicro(), f.Limit)
 	case "retain":
 		return t.rows(ctx, selectRow+`WHERE j.ended IS NOT NULL AND j.ended <= ?1
 			AND (?2 = 'null' OR j.kind IN (SELECT value FROM json_each(?2))) AND j.kind NOT IN (SELECT value FROM json_each(?3))

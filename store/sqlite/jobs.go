@@ -73,6 +73,7 @@ func (j jobs) Insert(ctx context.Context, x store.Tx, rows []job.Row) ([]job.Row
 
 // insert answers the row as stored, or the one that it met.
 func (t *tx) insert(ctx context.Context, r job.Row) (job.Row, error) {
+	steps := r.Steps
 	r.RunAt, r.Deadline, r.RunUntil = cut(r.RunAt), cut(r.Deadline), cut(r.RunUntil)
 	if r.RunAt.IsZero() {
 		r.RunAt = t.now
@@ -99,6 +100,11 @@ func (t *tx) insert(ctx context.Context, r job.Row) (job.Row, error) {
 	}
 	if err := t.insertParts(ctx, r); err != nil {
 		return r, err
+	}
+	for _, s := range steps {
+		if err := t.step(ctx, r.Seq, s); err != nil {
+			return r, err
+		}
 	}
 	if r.State != job.Scheduled {
 		t.Hint(job.QueueTopic(r.Queue))

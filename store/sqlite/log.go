@@ -99,15 +99,29 @@ func (t *tx) log(ctx context.Context, s standing, e job.Entry, flags map[int64]j
 // step keeps the value of a step, unless there is one of that name.
 func (t *tx) step(ctx context.Context, seq int64, e job.Entry) error {
 	_, err := t.exec(ctx, `INSERT INTO drover_step (seq, name, epoch, node, at, data) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		seq, e.Step, e.Epoch, e.Node, t.now.UnixMicro(), raw(e.Data))
+		seq, e.Step, e.Epoch, e.Node, t.at(e), raw(e.Data))
 	return err
 }
 
-// note appends to the journal.
+// at is when e was.
+func (t *tx) at(e job.Entry) int64 {
+	if e.At.IsZero() {
+		return t.now.UnixMicro()
+	}
+	return e.At.UnixMicro()
+}
+
+// note appends to the journal; what a full one has no room for is counted in its last row.
 func (t *tx) note(ctx context.Context, seq int64, e job.Entry) error {
-	_, err := t.exec(ctx, `INSERT INTO drover_journal (seq, n, epoch, node, at, text, data, failure)
-		VALUES (?1, (SELECT coalesce(max(n), 0) + 1 FROM drover_journal WHERE seq = ?1), ?2, ?3, ?4, ?5, ?6, ?7)`,
-		seq, e.Epoch, e.Node, t.now.UnixMicro(), e.Text, raw(e.Data), e.Failure)
+	n, err := t.exec(ctx, `INSERT INTO drover_journal (seq, n, epoch, node, at, text, data, failure)
+		SELECT ?1, last + 1, ?2, ?3, ?4, ?5, ?6, ?7 FROM (SELECT coalesce(max(n), 0) AS last FROM drover_journal WHERE seq = ?1) WHERE last < ?8`,
+		seq, e.Epoch, e.Node, t.at(e), e.Text, raw(e.Data), e.Failure, job.MaxJournal)
+	if err != nil || n > 0 {
+		return err
+	}
+	_, err = t.exec(ctx, `INSERT INTO drover_journal (seq, n, epoch, node, at, text, data, failure) VALUES (?1, ?2, ?3, ?4, ?5, ?6, CAST('1' AS BLOB), true)
+		ON CONFLICT DO UPDATE SET data = CAST(CAST(CAST(data AS TEXT) + 1 AS TEXT) AS BLOB), epoch = excluded.epoch, node = excluded.node, at = excluded.at`,
+		seq, job.MaxJournal+1, e.Epoch, e.Node, t.at(e), job.DroppedText)
 	return err
 }
 

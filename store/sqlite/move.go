@@ -51,6 +51,13 @@ func (j jobs) Finish(ctx context.Context, x store.Tx, f job.Finish) (out job.Fin
 		return out, err
 	}
 	out.Done, out.Awaited = done, awaited
+	if f.Start.Max > 0 {
+		on, err := t.settings(ctx)
+		if err != nil {
+			return out, err
+		}
+		f.Start = startable(f.Start, on)
+	}
 	free := left(f.Start.Free, nil)
 	kinds := map[string]bool{}
 	for _, k := range f.Start.Kinds {
@@ -193,6 +200,11 @@ func (t *tx) shift(ctx context.Context, s standing, m job.Move) (freed bool, err
 	}
 	if err := u.exec(ctx, t, s.seq); err != nil {
 		return false, err
+	}
+	for _, e := range m.Notes {
+		if err := t.note(ctx, s.seq, e); err != nil {
+			return false, err
+		}
 	}
 	if s.state == job.Parked && to != job.Parked {
 		if err := t.unpark(ctx, s.seq, m.Wakes != nil); err != nil {

@@ -23,6 +23,7 @@ func inserts(t *testing.T, open func(t testing.TB) testkit.Stores) {
 		{"st-22 insert 3: race", insertRace},
 		{"st-23 insert 4: parent's epoch", insertParent},
 		{"st-24 insert 5: waits for nobody", insertOpen},
+		{"st-25 insert 6: steps", insertSteps},
 	})
 }
 

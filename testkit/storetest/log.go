@@ -16,6 +16,7 @@ func logs(t *testing.T, open func(t testing.TB) testkit.Stores) {
 		{"st-50 log: changes of the job", logChanges},
 		{"st-51 log: guard", logGuard},
 		{"st-52 log: seal", logSeals},
+		{"st-53 log: a full journal", logLimit},
 	})
 }
 

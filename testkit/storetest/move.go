@@ -28,6 +28,7 @@ func moves(t *testing.T, open func(t testing.TB) testkit.Stores) {
 		{"st-46 move 7: same state", moveSame},
 		{"st-47 move 8: zero values", moveZero},
 		{"st-48 move: refused whatever the row", moveRefused},
+		{"st-49 move 10: notes", moveNotes},
 	})
 }
 

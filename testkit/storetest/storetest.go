@@ -26,6 +26,7 @@ func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	t.Run("log", func(t *testing.T) { logs(t, open) })
 	t.Run("finish", func(t *testing.T) { finishes(t, open) })
 	t.Run("waits", func(t *testing.T) { waits(t, open) })
+	t.Run("settings", func(t *testing.T) { settings(t, open) })
 	t.Run("list", func(t *testing.T) { lists(t, open) })
 	t.Run("queues", func(t *testing.T) { queues(t, open) })
 	t.Run("leases", func(t *testing.T) { leases(t, open) })
