@@ -51,7 +51,7 @@ func SessionTopic(session int64) string { return "session/" + strconv.FormatInt(
 type Store interface {
 	// Insert adds rows in slice order and answers them as stored.
 	// 1. Seq is drawn per row, rising in slice order; Created = Updated = Now, Rev 1, Epoch 0. Zero RunAt means Now.
-	// 2. State: RunAt > Now: Scheduled. Else, needing a turn: Waiting, Place = Seq. Else Ready, with a hint for the queue
+	// 2. State: RunAt > Now: Scheduled. Else, needing a turn: Waiting, Place = Seq * syncqueue.Gap. Else Ready, with a hint for the queue
 	//    (Waiting too: an arrival must be met by a claim).
 	// 3. A row that meets a stored one, or an earlier one of the same call, by ID, by Idem (scope: account, kind), by
 	//    Unique (scope: kind; live jobs only) or by Name (scope: parent) is not inserted: the stored row is answered with Met

@@ -24,6 +24,7 @@ type Queue struct {
 	cfg    Config
 	filled atomic.Bool
 	warned atomic.Bool
+	meters meters
 }
 
 // Config of a [Queue]. Tx and Store are required.
@@ -52,6 +53,7 @@ func New(cfg Config) (*Queue, error) {
 		}
 	}
 	q := &Queue{cfg: cfg}
+	q.meters.init(cfg.Env.Meter.Meter("github.com/drover-cloud/drover/syncqueue"))
 	q.filled.Store(len(cfg.Policies) == 0)
 	return q, nil
 }
@@ -119,7 +121,8 @@ func (q *Queue) compare(rows []PolicyRow) (missing, differ []PolicyRow) {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(q.cfg.Policies)) {
 		p := q.cfg.Policies[kind]
-		if r, ok := stored[kind]; !ok {
+		if r, ok := stored[kind]; !ok || r.Limit == Inherit {
+			p.Paused = p.Paused || r.Paused
 			missing = append(missing, PolicyRow{Kind: kind, Policy: p})
 		} else if r.Limit != p.Limit {
 			differ = append(differ, r)
@@ -135,40 +138,21 @@ func (q *Queue) SetLimit(ctx context.Context, kind string, n int) error {
 	if err := checkPolicy(kind, n); err != nil {
 		return err
 	}
-	return q.setLimit(ctx, Key{Kind: kind}, n)
+	return q.change(ctx, Key{Kind: kind}, func(p *Policy) { p.Limit = n })
 }
 
 // SetKeyLimit is SetLimit for one key, which then no longer follows its kind's limit.
 func (q *Queue) SetKeyLimit(ctx context.Context, k Key, n int) error {
-	if k.ID == "" {
-		return fmt.Errorf("%w: key: id is empty", ErrInvalid)
-	}
-	if err := k.Validate(); err != nil {
+	if err := checkKey(k); err != nil {
 		return err
 	}
 	if err := checkPolicy(k.Kind, n); err != nil {
 		return err
 	}
-	return q.setLimit(ctx, k, n)
+	return q.change(ctx, k, func(p *Policy) { p.Limit = n })
 }
 
-func (q *Queue) setLimit(ctx context.Context, k Key, n int) error {
-	return q.in(ctx, func(ctx context.Context, tx store.Tx) error {
-		rows, err := q.cfg.Store.Policy(ctx, tx, nil)
-		if err != nil {
-			return err
-		}
-		row := PolicyRow{Kind: k.Kind, ID: k.ID}
-		if i := slices.IndexFunc(rows, func(r PolicyRow) bool { return r.Kind == k.Kind && r.ID == k.ID }); i >= 0 {
-			row = rows[i]
-		}
-		row.Limit = n
-		_, err = q.cfg.Store.Policy(ctx, tx, []PolicyRow{row})
-		return err
-	})
-}
-
-// Policies are all stored ones, sorted by kind, then id. Kinds without a row have limit 1.
+// Policies are all stored ones, sorted by kind, then id. Kinds without a row have limit 1; a Limit of [Inherit] is none.
 func (q *Queue) Policies(ctx context.Context) (rows []PolicyRow, err error) {
 	err = q.in(ctx, func(ctx context.Context, tx store.Tx) error {
 		rows, err = q.cfg.Store.Policy(ctx, tx, nil)
@@ -221,7 +205,9 @@ func (q *Queue) Keys(ctx context.Context, f Filter) (stats []Stat, err error) {
 		}
 		limits := make(map[Key]int, len(rows))
 		for _, r := range rows {
-			limits[Key{r.Kind, r.ID}] = r.Limit
+			if r.Limit != Inherit {
+				limits[Key{r.Kind, r.ID}] = r.Limit
+			}
 		}
 		stats = make([]Stat, len(items))
 		for i, it := range items {
@@ -254,5 +240,9 @@ func (q *Queue) Audit(ctx context.Context) (repaired int, err error) {
 		repaired, err = q.cfg.Store.Audit(ctx, tx, maxPage)
 		return err
 	})
+	if err == nil && repaired > 0 {
+		q.meters.repaired.Add(ctx, int64(repaired))
+		q.cfg.Env.Logger.ErrorContext(ctx, "repaired", "component", "syncqueue", "lines", repaired)
+	}
 	return repaired, err
 }

@@ -3,6 +3,7 @@ package syncqueue
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/drover-cloud/drover/store"
@@ -13,6 +14,12 @@ type Policy struct {
 	Limit  int // at once; 1 = strictly in order; 0 = unlimited
 	Paused bool
 }
+
+// Inherit is the Limit of a stored policy that only pauses: a key has its kind's limit, a kind has 1.
+const Inherit = -1
+
+// Gap is between the places that two jobs, or items, draw one after another.
+const Gap = 1 << 16
 
 // PolicyRow is a stored policy: of a kind, or of one key of it. A key's own Limit beats its kind's; either may pause it.
 type PolicyRow struct {
@@ -60,13 +67,21 @@ func (i Item) Cursor(keys bool) string {
 // ParseCursor is for stores: the position that Cursor(false) wrote. "" is before the first.
 func ParseCursor(after string) (waiting bool, place, seq int64, err error) {
 	if after == "" {
-		return false, -1, -1, nil
+		return false, math.MinInt64, math.MinInt64, nil
 	}
 	var part rune
 	if n, _ := fmt.Sscanf(after, "%c%d.%d", &part, &place, &seq); n != 3 || part != 'h' && part != 'w' {
 		return false, 0, 0, fmt.Errorf("%w: cursor %q", ErrInvalid, after)
 	}
 	return part == 'w', place, seq, nil
+}
+
+// Move is what becomes of a waiter's place.
+type Move struct {
+	Seq    int64
+	Before int64 // Seq of a waiter of the same key; 0 = to the end
+	First  bool  // before all others
+	Node   string
 }
 
 // Store is what a store package offers to steer and look at the lines its jobs stand in; the turns themselves are
@@ -76,9 +91,15 @@ type Store interface {
 	// jobs that are ready, running or parked count as holders. A key never used has none.
 	List(ctx context.Context, tx store.Tx, f Filter) ([]Item, error)
 
-	// Policy stores the given rows and answers all rows, sorted by kind, then id. In the same transaction:
+	// Move gives a waiter another Place and answers it as it stands then. Holders of turns, and those that would be if their
+	// key had a limit: store.ErrConflict. No waiter with that Seq, or Before is none of the same key: store.ErrNotFound.
+	// Before itself: nothing changes. Nobody else's order changes, whatever places they get. The journal of a job that
+	// moved says so, in the name of Node.
+	Move(ctx context.Context, tx store.Tx, m Move) (Item, error)
+
+	// Policy stores the given rows, removes those with Inherit that pause nothing, and answers all rows, sorted by kind, then id. In the same transaction:
 	// a raised limit grants as many waiters as fit, per key in order of Place; a lowered one grants nothing until holders
-	// are fewer; unlimited to n: live jobs of those keys that are ready, running or parked become holders; n to
+	// are fewer; a pause grants nothing, and who has not started gives its turn back and waits at its Place; unlimited to n: live jobs of those keys that are ready, running or parked become holders; n to
 	// unlimited: all waiters become ready, and nobody holds a turn. Hints for the queues of whatever became claimable.
 	Policy(ctx context.Context, tx store.Tx, set []PolicyRow) ([]PolicyRow, error)
 

@@ -3,6 +3,7 @@ package testkit
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/drover-cloud/drover/job"
@@ -102,6 +103,8 @@ type (
 		done  []bool
 	}
 	policed struct{ rows []syncqueue.PolicyRow }
+	// reordered is a key whose line somebody was moved in.
+	reordered struct{ key syncqueue.Key }
 )
 
 func (j jobs) Insert(ctx context.Context, x store.Tx, rows []job.Row) ([]job.Row, error) {
@@ -228,6 +231,16 @@ type queues struct {
 
 func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
 	return call(q.s, x, "store.queues.list", f.Key.Kind+" "+f.Key.ID, func(in store.Tx) ([]syncqueue.Item, error) { return q.d.List(ctx, in, f) }, nil)
+}
+
+func (q queues) Move(ctx context.Context, x store.Tx, m syncqueue.Move) (syncqueue.Item, error) {
+	return call(q.s, x, "store.queues.move", strconv.FormatInt(m.Seq, 10), func(in store.Tx) (syncqueue.Item, error) {
+		i, err := q.d.Move(ctx, in, m)
+		if err == nil {
+			x.(*tx).saw(reordered{i.Key})
+		}
+		return i, err
+	}, nil)
 }
 
 func (q queues) Policy(ctx context.Context, x store.Tx, set []syncqueue.PolicyRow) ([]syncqueue.PolicyRow, error) {

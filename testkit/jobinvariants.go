@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -112,7 +113,10 @@ func (e *jobEye) committed(t *tx) {
 					touched[m.ID] = true
 				}
 			}
+		case reordered:
+			e.line(v.key).place = math.MinInt64
 		case policed:
+			clear(e.policies)
 			for _, p := range v.rows {
 				e.policies[syncqueue.Key{Kind: p.Kind, ID: p.ID}] = p.Policy
 			}
@@ -143,7 +147,7 @@ func (e *jobEye) claim(r job.Row) {
 		e.breaks("G2", "job %s runs under epoch %d after %d", r.ID, r.Epoch, j.row.Epoch)
 	}
 	limit, _ := e.policy(r.Sync)
-	if r.Runs == 1 && limit == 1 && r.Place > 0 && !j.parked {
+	if r.Runs == 1 && limit == 1 && r.Place != 0 && !j.parked {
 		l := e.line(r.Sync)
 		if r.Place < l.place {
 			e.breaks("G3", "job %s of %v at place %d started after place %d", r.ID, r.Sync, r.Place, l.place)
@@ -167,7 +171,7 @@ func (e *jobEye) move(m job.Move) {
 func (e *jobEye) line(k syncqueue.Key) *seenLine {
 	l := e.lines[k]
 	if l == nil {
-		l = &seenLine{}
+		l = &seenLine{place: math.MinInt64}
 		e.lines[k] = l
 	}
 	return l
@@ -175,13 +179,14 @@ func (e *jobEye) line(k syncqueue.Key) *seenLine {
 
 func (e *jobEye) policy(k syncqueue.Key) (limit int, paused bool) {
 	p, ok := e.policies[syncqueue.Key{Kind: k.Kind}]
-	if !ok {
+	if !ok || p.Limit == syncqueue.Inherit {
 		p.Limit = 1
 	}
-	if own, ok := e.policies[k]; ok {
-		return own.Limit, p.Paused || own.Paused
+	own, ok := e.policies[k]
+	if ok && own.Limit != syncqueue.Inherit {
+		p.Limit = own.Limit
 	}
-	return p.Limit, p.Paused
+	return p.Limit, p.Paused || own.Paused
 }
 
 // compare holds what the store says of ids against what it said before; of all lines, if a policy was set: a raised limit

@@ -7,6 +7,7 @@ import (
 
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
 )
 
 func (j jobs) Insert(_ context.Context, x store.Tx, rows []job.Row) ([]job.Row, error) {
@@ -76,7 +77,7 @@ func (t *tx) enter(row *job.Row) *rec {
 	case r.RunAt.After(t.now):
 		r.State = job.Scheduled
 	case t.s.jobs.needsTurn(r):
-		r.Place = r.Seq
+		r.Place = r.Seq * syncqueue.Gap
 		r.joinLine(t)
 	default:
 		r.State = job.Ready

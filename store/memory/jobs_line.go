@@ -33,13 +33,14 @@ func (j *jobTables) lineOf(k syncqueue.Key) *line {
 // policy of a key: its own limit beats its kind's, either pauses it.
 func (j *jobTables) policy(k syncqueue.Key) (limit int, paused bool) {
 	p, ok := j.policies[syncqueue.Key{Kind: k.Kind}]
-	if !ok {
+	if !ok || p.Limit == syncqueue.Inherit {
 		p.Limit = 1
 	}
-	if own, ok := j.policies[k]; ok {
-		return own.Limit, p.Paused || own.Paused
+	own, ok := j.policies[k]
+	if ok && own.Limit != syncqueue.Inherit {
+		p.Limit = own.Limit
 	}
-	return p.Limit, p.Paused
+	return p.Limit, p.Paused || own.Paused
 }
 
 func (j *jobTables) touch(l *line) *line {
@@ -154,7 +155,7 @@ func (r *rec) takeTurn(t *tx, l *line) {
 func (r *rec) joinLine(t *tx) {
 	r.State = job.Waiting
 	if r.Place == 0 {
-		r.Place = t.nextSeq()
+		r.Place = t.nextSeq() * syncqueue.Gap
 	}
 	if r.enqueued.IsZero() {
 		r.enqueued = t.now

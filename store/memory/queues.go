@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"context"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -26,7 +27,9 @@ func (q queues) Policy(_ context.Context, x store.Tx, set []syncqueue.PolicyRow)
 	for _, row := range set {
 		key := syncqueue.Key{Kind: row.Kind, ID: row.ID}
 		old, had := j.policies[key]
-		j.policies[key] = row.Policy
+		if j.policies[key] = row.Policy; row.Policy == (syncqueue.Policy{Limit: syncqueue.Inherit}) {
+			delete(j.policies, key)
+		}
 		t.onRollback(func() {
 			if j.policies[key] = old; !had {
 				delete(j.policies, key)
@@ -125,7 +128,7 @@ func (q queues) List(_ context.Context, x store.Tx, f syncqueue.Filter) ([]syncq
 	if !waiting {
 		holders := l.holding()
 		rows = take(rows, holders.after(place, seq), f.Limit)
-		place, seq = -1, -1
+		place, seq = math.MinInt64, math.MinInt64
 	}
 	rows = take(rows, l.waiters.after(place, seq), f.Limit)
 	return l.items(rows), nil
@@ -176,11 +179,16 @@ func (l *line) holding() *set {
 	}
 	s := &set{}
 	for r := range l.others.all() {
-		if r.State == job.Ready || r.State == job.Running || r.State == job.Parked {
+		if l.counts(r) {
 			s.add(r.Place, r)
 		}
 	}
 	return s
+}
+
+// counts tells whether r is one of them.
+func (l *line) counts(r *rec) bool {
+	return r.Turn || l.limit == 0 && (r.State == job.Ready || r.State == job.Running || r.State == job.Parked)
 }
 
 func (l *line) items(rows []*rec) []syncqueue.Item {

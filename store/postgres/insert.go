@@ -8,6 +8,7 @@ import (
 
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
 )
 
 type jobs struct{ s *Store }
@@ -24,12 +25,13 @@ var (
 // Indexes written: drover_job_pkey, drover_pend_ready or _due, drover_pend_seq, drover_pend_line if keyed.
 const sqlInsert = `
 WITH lim AS MATERIALIZED (
-  SELECT kind, id, lim FROM @policy WHERE kind = ANY (ARRAY(SELECT DISTINCT kind FROM @policy WHERE lim = 0))
+  SELECT kind, id, lim, paused FROM @policy WHERE kind = ANY (ARRAY(SELECT DISTINCT kind FROM @policy WHERE lim = 0))
 ), t AS MATERIALIZED (
   SELECT t.*, nextval('@seq') AS s, coalesce(at, now()) AS run, at > now() AS later,
     key IS NOT NULL AND EXISTS (SELECT 1 FROM lim) AND coalesce(
       (SELECT lim FROM lim l WHERE l.kind = split_part(key, chr(31), 1) AND l.id = split_part(key, chr(31), 2) AND l.id <> ''),
-      (SELECT lim FROM lim l WHERE l.kind = split_part(key, chr(31), 1) AND l.id = ''), 1) = 0 AS loose
+      (SELECT lim FROM lim l WHERE l.kind = split_part(key, chr(31), 1) AND l.id = ''), 1) = 0
+      AND NOT EXISTS (SELECT 1 FROM lim l WHERE l.paused AND l.kind = split_part(key, chr(31), 1) AND l.id IN ('', split_part(key, chr(31), 2))) AS loose
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::text[], $8::int[], $9::int[], $10::bigint[], $11::text[],
               $12::timestamptz[], $13::uuid[], $14::uuid[], $15::uuid[], $16::text[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::int[])
        WITH ORDINALITY t(id, queue, kind, key, prio, at, args, bits, attempts, timeout, print, deadline, parent, root, retry, name, account, resource, idem, uniq, identity, flags, i)
@@ -43,7 +45,7 @@ WITH lim AS MATERIALIZED (
   FROM t /*skip WHERE s IN (SELECT seq FROM j) skip*/
 ), p AS (
   INSERT INTO @pend (run_at, seq, id, place, priority, mode, queue, kind, key, deadline, flags)
-  SELECT run, s, id, CASE WHEN mode IN (1, 2) THEN s END, prio, mode, queue, kind, key, deadline, nullif(flags, 0) FROM m ORDER BY i
+  SELECT run, s, id, CASE WHEN mode IN (1, 2) THEN s * 65536 END, prio, mode, queue, kind, key, deadline, nullif(flags, 0) FROM m ORDER BY i
 )
 SELECT now(), array_agg(i ORDER BY i), array_agg(s ORDER BY i), array_agg(mode ORDER BY i) FROM m`
 
@@ -53,6 +55,7 @@ WITH v(s, loose) AS MATERIALIZED (
   SELECT nextval('@seq'), $4::text IS NOT NULL AND coalesce(
       (SELECT lim FROM @policy l WHERE l.kind = split_part($4, chr(31), 1) AND l.id = split_part($4, chr(31), 2) AND l.id <> ''),
       (SELECT lim FROM @policy l WHERE l.kind = split_part($4, chr(31), 1) AND l.id = ''), 1) = 0
+      AND NOT EXISTS (SELECT 1 FROM @policy l WHERE l.paused AND l.kind = split_part($4, chr(31), 1) AND l.id IN ('', split_part($4, chr(31), 2)))
 ), j AS (
   INSERT INTO @job (id, seq, created, run_at, priority, bits, max_attempts, timeout, queue, kind, key, print, args, deadline, parent, root, retry_of, name, account, resource, idem, uniq, identity)
   SELECT $1::uuid, s, now(), coalesce($6::timestamptz, now()), $5::int, $8::int, $9::int, $10::bigint, $2, $3, $4, $11, $7, $12::timestamptz, $13::uuid, $14::uuid, $15::uuid, $16, $17, $18, $19, $20, $21 FROM v
@@ -61,7 +64,7 @@ WITH v(s, loose) AS MATERIALIZED (
   SELECT j.*, CASE WHEN run_at > now() THEN 3 WHEN key IS NULL THEN 0 WHEN (SELECT loose FROM v) THEN -1 ELSE 1 END AS mode FROM j
 ), p AS (
   INSERT INTO @pend (run_at, seq, id, place, priority, mode, queue, kind, key, deadline, flags)
-  SELECT run_at, seq, id, CASE WHEN mode = 1 THEN seq END, priority, mode, queue, kind, key, deadline, nullif($22::int, 0) FROM m
+  SELECT run_at, seq, id, CASE WHEN mode = 1 THEN seq * 65536 END, priority, mode, queue, kind, key, deadline, nullif($22::int, 0) FROM m
 )
 SELECT now(), seq, mode FROM m`
 
@@ -232,7 +235,7 @@ func (t *tx) inserted(r *job.Row, now time.Time, seq int64, mode int16) {
 	r.RunAt = r.RunAt.UTC().Truncate(time.Microsecond)
 	r.State, r.ParentEpoch = modeState(mode), 0
 	if r.State == job.Waiting {
-		r.Place = seq
+		r.Place = seq * syncqueue.Gap
 	}
 	if r.State != job.Scheduled {
 		t.hint(hint{topic: job.QueueTopic(r.Queue), pos: true, priority: r.Priority, runAt: r.RunAt})

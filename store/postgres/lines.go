@@ -62,15 +62,7 @@ func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) (items
 	if f.Limit <= 0 || f.Limit > 1000 {
 		f.Limit = 1000
 	}
-	one := func(scan func(...any) error) error {
-		var i syncqueue.Item
-		var key string
-		var since sql.NullTime
-		err := scan(&i.Seq, &i.Place, &key, &i.Content, &i.Holder, &i.Epoch, &i.Enqueued, &since, &i.Held, &i.Waiting)
-		i.Key, i.Enqueued, i.Since = parseKey(key), i.Enqueued.UTC(), asTime(since)
-		items = append(items, i)
-		return err
-	}
+	one := collectItems(&items)
 	switch {
 	case f.Keys:
 		kind, id, _ := strings.Cut(f.After, "\n")
@@ -89,4 +81,16 @@ func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) (items
 		err = t.query(ctx, sqlLine, one, keyText(f.Key), waiting, place, seq, f.Limit)
 	}
 	return items, err
+}
+
+func collectItems(items *[]syncqueue.Item) each {
+	return func(scan func(...any) error) error {
+		var i syncqueue.Item
+		var key string
+		var since sql.NullTime
+		err := scan(&i.Seq, &i.Place, &key, &i.Content, &i.Holder, &i.Epoch, &i.Enqueued, &since, &i.Held, &i.Waiting)
+		i.Key, i.Enqueued, i.Since = parseKey(key), i.Enqueued.UTC(), asTime(since)
+		*items = append(*items, i)
+		return err
+	}
 }

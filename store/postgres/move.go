@@ -8,6 +8,7 @@ import (
 
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
 )
 
 // Move is the general way of every transition: lock, read, decide in Go, write set by set. What is hot goes another way:
@@ -236,7 +237,7 @@ func (p *plan) number(ctx context.Context) error {
 			c.Epoch, es = es[0], es[1:]
 		}
 		if c.place {
-			c.Place, ps = ps[0], ps[1:]
+			c.Place, ps = ps[0]*syncqueue.Gap, ps[1:]
 		}
 	}
 	return nil

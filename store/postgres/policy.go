@@ -19,9 +19,9 @@ const (
 	sqlRegimeLock = `LOCK TABLE @regime IN ACCESS EXCLUSIVE MODE`
 
 	sqlPolicySet = `
-INSERT INTO @policy (kind, id, lim, paused) VALUES ($1, $2, $3, $4)
+INSERT INTO @policy (kind, id, lim, paused) VALUES ($1, $2, nullif($3::int, -1), $4)
 ON CONFLICT (kind, id) DO UPDATE SET lim = excluded.lim, paused = excluded.paused`
-	sqlPolicies = `SELECT kind, id, lim, paused FROM @policy ORDER BY kind, id`
+	sqlPolicies = `SELECT kind, id, coalesce(lim, -1), paused FROM @policy ORDER BY kind, id`
 
 	// sqlRegimeSet: a kind is special unless each of its keys has one turn and none holds a higher slot, left from before.
 	sqlRegimeSet = `
@@ -81,7 +81,12 @@ func (t *tx) setPolicy(ctx context.Context, row syncqueue.PolicyRow) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.exec(ctx, sqlPolicySet, row.Kind, row.ID, row.Limit, row.Paused); err != nil {
+	if row.Policy == (syncqueue.Policy{Limit: syncqueue.Inherit}) {
+		_, err = t.exec(ctx, `DELETE FROM @policy WHERE kind = $1 AND id = $2`, row.Kind, row.ID)
+	} else {
+		_, err = t.exec(ctx, sqlPolicySet, row.Kind, row.ID, row.Limit, row.Paused)
+	}
+	if err != nil {
 		return err
 	}
 	var after []line
@@ -130,13 +135,13 @@ const (
 	// sqlClose: of keys that had no limit, what runs, is ready or parked becomes a holder, each in a slot of its own.
 	sqlCloseRunning = `
 WITH n AS (SELECT id, row_number() OVER (PARTITION BY key ORDER BY seq) - 1 AS slot FROM @active WHERE key = ANY ($1::text[]) AND slot IS NULL)
-UPDATE @active a SET slot = n.slot, place = coalesce(place, seq), rev = rev + 1 FROM n WHERE a.id = n.id`
+UPDATE @active a SET slot = n.slot, place = coalesce(place, seq * 65536), rev = rev + 1 FROM n WHERE a.id = n.id`
 	sqlClosePending = `
 WITH n AS (
   SELECT seq, key, (SELECT count(*) FROM @active a WHERE a.key = p.key) + row_number() OVER (PARTITION BY key ORDER BY seq) - 1 AS slot
   FROM @pend p WHERE key = ANY ($1::text[]) AND mode IN (-1, 5)
 ), u AS (
-  UPDATE @pend p SET mode = CASE mode WHEN -1 THEN 0 ELSE mode END, place = coalesce(p.place, p.seq), rev = rev + 1, updated = now() FROM n WHERE p.seq = n.seq
+  UPDATE @pend p SET mode = CASE mode WHEN -1 THEN 0 ELSE mode END, place = coalesce(p.place, p.seq * 65536), rev = rev + 1, updated = now() FROM n WHERE p.seq = n.seq
   RETURNING p.*, n.slot
 )
 INSERT INTO @active (id, seq, epoch, place, started, rev, runs, slot, key, flags, attempt, lost, run_at)
@@ -153,7 +158,7 @@ UPDATE @pend p SET mode = CASE mode WHEN 0 THEN -1 ELSE mode END, rev = rev + 1,
 WITH d AS (
   DELETE FROM @active a WHERE key = ANY ($1::text[]) AND session IS NULL AND EXISTS (SELECT 1 FROM @pend p WHERE p.seq = a.seq AND p.mode = 0) RETURNING seq
 )
-UPDATE @pend p SET mode = 2, back = true, place = coalesce(place, p.seq), rev = rev + 1, updated = now()
+UPDATE @pend p SET mode = 2, back = true, place = coalesce(place, p.seq * 65536), rev = rev + 1, updated = now()
 WHERE p.seq = ANY (ARRAY(SELECT seq FROM d)) OR p.key = ANY ($1::text[]) AND p.mode = -1`
 )
 

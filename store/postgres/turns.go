@@ -350,7 +350,7 @@ func (cl *claiming) special(ctx context.Context, rows []candidate) error {
 		}
 	}
 	if joins = append(joins, returns...); len(joins) > 0 { // the kind has become limited since: they wait
-		_, err := cl.exec(ctx, `UPDATE @pend SET mode = 1, place = coalesce(place, seq), rev = rev + 1, updated = now() WHERE seq = ANY ($1::bigint[])`, joins)
+		_, err := cl.exec(ctx, `UPDATE @pend SET mode = 1, place = coalesce(place, seq * 65536), rev = rev + 1, updated = now() WHERE seq = ANY ($1::bigint[])`, joins)
 		if err != nil {
 			return err
 		}

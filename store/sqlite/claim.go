@@ -203,7 +203,7 @@ func (t *tx) putBack(ctx context.Context, c candidate) (bool, error) {
 	if err != nil || !need {
 		return false, err
 	}
-	if _, err := t.exec(ctx, `UPDATE drover_job SET state = 'waiting', line = 0, place = CASE place WHEN 0 THEN seq ELSE place END,
+	if _, err := t.exec(ctx, `UPDATE drover_job SET state = 'waiting', line = 0, place = CASE place WHEN 0 THEN seq * 65536 ELSE place END,
 		joined = coalesce(joined, ?1), since = NULL, rev = rev + 1, updated = ?1 WHERE seq = ?2`, t.now.UnixMicro(), c.seq); err != nil {
 		return false, err
 	}

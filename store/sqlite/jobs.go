@@ -87,7 +87,7 @@ func (t *tx) insert(ctx context.Context, r job.Row) (job.Row, error) {
 	case r.RunAt.After(t.now):
 		r.State = job.Scheduled
 	case need:
-		r.State, r.Place = job.Waiting, r.Seq
+		r.State, r.Place = job.Waiting, r.Seq*syncqueue.Gap
 	default:
 		r.State = job.Ready
 	}

@@ -250,7 +250,7 @@ func (t *tx) line(ctx context.Context, u *update, s standing, m job.Move) (to jo
 			if err != nil {
 				return to, nil, err
 			}
-			u.set("place", place)
+			u.set("place", place*syncqueue.Gap)
 		}
 	case turn:
 		line = holds

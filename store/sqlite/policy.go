@@ -29,7 +29,7 @@ func (q queues) Policy(ctx context.Context, x store.Tx, set []syncqueue.PolicyRo
 }
 
 func (t *tx) setPolicy(ctx context.Context, r syncqueue.PolicyRow) error {
-	if r.Limit < 0 || r.Kind == "" {
+	if r.Limit < syncqueue.Inherit || r.Kind == "" {
 		return fmt.Errorf("%w: policy of %q: limit %d", syncqueue.ErrInvalid, r.Kind, r.Limit)
 	}
 	keys := []syncqueue.Key{{Kind: r.Kind, ID: r.ID}}
@@ -46,8 +46,12 @@ func (t *tx) setPolicy(ctx context.Context, r syncqueue.PolicyRow) error {
 			return err
 		}
 	}
-	if _, err := t.exec(ctx, `INSERT INTO drover_policy (kind, id, lim, paused) VALUES (?, ?, ?, ?)
-		ON CONFLICT DO UPDATE SET lim = excluded.lim, paused = excluded.paused`, r.Kind, r.ID, r.Limit, r.Paused); err != nil {
+	_, err := t.exec(ctx, `INSERT INTO drover_policy (kind, id, lim, paused) VALUES (?, ?, ?, ?)
+		ON CONFLICT DO UPDATE SET lim = excluded.lim, paused = excluded.paused`, r.Kind, r.ID, r.Limit, r.Paused)
+	if err == nil && r.Policy == (syncqueue.Policy{Limit: syncqueue.Inherit}) {
+		_, err = t.exec(ctx, `DELETE FROM drover_policy WHERE kind = ? AND id = ?`, r.Kind, r.ID)
+	}
+	if err != nil {
 		return err
 	}
 	t.rules = nil
@@ -92,7 +96,7 @@ func (t *tx) repolicy(ctx context.Context, k syncqueue.Key, before syncqueue.Pol
 		}
 	}
 	if now.Paused && !before.Paused { // what was granted and not claimed goes back
-		if err := change(`state = 'waiting', line = 0, since = NULL, joined = coalesce(joined, ?3), place = CASE place WHEN 0 THEN seq ELSE place END`,
+		if err := change(`state = 'waiting', line = 0, since = NULL, joined = coalesce(joined, ?3), place = CASE place WHEN 0 THEN seq * 65536 ELSE place END`,
 			`line IN (1, 2) AND state = 'ready'`); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"math"
 	"strings"
 
 	"github.com/drover-cloud/drover/store"
@@ -63,7 +64,7 @@ func (t *tx) lineOf(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Ite
 		if is, err = t.holders(ctx, f.Key, place, seq, f.Limit); err != nil {
 			return nil, err
 		}
-		place, seq = -1, -1
+		place, seq = math.MinInt64, math.MinInt64
 	}
 	if len(is) == f.Limit {
 		return is, nil
@@ -140,7 +141,7 @@ func (t *tx) late(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Item,
 	var last syncqueue.Key
 	for _, w := range waiters {
 		if w.Key != last {
-			hs, err := t.holders(ctx, w.Key, -1, -1, f.Limit)
+			hs, err := t.holders(ctx, w.Key, math.MinInt64, math.MinInt64, f.Limit)
 			if err != nil {
 				return nil, err
 			}

@@ -34,7 +34,8 @@ func (t *tx) policy(ctx context.Context, k syncqueue.Key) (syncqueue.Policy, err
 		return r.Policy, nil
 	}
 	p, paused := r.Policy, false
-	err := t.row(ctx, `SELECT lim, paused FROM drover_policy WHERE kind = ? AND id = ?`, []any{k.Kind, k.ID}, &p.Limit, &paused)
+	err := t.row(ctx, `SELECT CASE lim WHEN -1 THEN ?1 ELSE lim END, paused FROM drover_policy WHERE kind = ?2 AND id = ?3`,
+		[]any{p.Limit, k.Kind, k.ID}, &p.Limit, &paused)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return p, err
 	}
@@ -44,7 +45,7 @@ func (t *tx) policy(ctx context.Context, k syncqueue.Key) (syncqueue.Policy, err
 
 func (t *tx) readRules(ctx context.Context) error {
 	t.rules = rules{}
-	return t.each(ctx, `SELECT kind, coalesce(max(CASE WHEN id = '' THEN lim END), 1), max(id = '' AND paused), max(id <> '')
+	return t.each(ctx, `SELECT kind, coalesce(max(CASE WHEN id = '' THEN nullif(lim, -1) END), 1), max(id = '' AND paused), max(id <> '')
 		FROM drover_policy GROUP BY kind`, nil, func(scan func(...any) error) error {
 		var kind string
 		var r rule

@@ -50,7 +50,7 @@ func insertStates(r *rig) {
 		keyed(7, syncqueue.Key{Kind: "vm", ID: "wide"}))
 	for i, want := range []job.State{job.Scheduled, job.Scheduled, job.Ready, job.Waiting, job.Waiting, job.Ready, job.Waiting} {
 		row := rows[i]
-		if row.State != want || row.Turn || (row.Place != 0) != (want == job.Waiting) || row.Place != 0 && row.Place != row.Seq {
+		if row.State != want || row.Turn || (row.Place != 0) != (want == job.Waiting) || row.Place != 0 && row.Place != row.Seq*syncqueue.Gap {
 			r.t.Fatalf("job %d: %s, place %d, seq %d, turn %v, want %s", i+1, row.State, row.Place, row.Seq, row.Turn, want)
 		}
 	}
