@@ -2,8 +2,10 @@ package lease
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/store"
 )
 
@@ -18,8 +20,9 @@ type Ledger struct {
 func NewLedger(s *Session, st LedgerStore) *Ledger { return &Ledger{s: s, st: st} }
 
 // Take asks for the run of name that is due at that time. epoch > 0: it is ours, and epoch is its fencing token.
-// epoch 0 and wait > 0: due is more than 1 s in the store's future, ask again after wait. Both 0: another node has it, it is
-// done, or it was given up after three attempts. [ErrLost]: the session is not open.
+// wait > 0: ask again after it, since due is more than 1 s in the store's future, or a node is at it whose session would be
+// over by then. epoch -1: it was given up after three attempts. Both 0: it is done, or a node is at another due time, or a
+// later one was given out. [ErrLost]: the session is not open.
 func (l *Ledger) Take(ctx context.Context, name string, due time.Time) (epoch int64, wait time.Duration, err error) {
 	if err := checkName("name", name); err != nil {
 		return 0, 0, err
@@ -41,11 +44,16 @@ func (l *Ledger) Take(ctx context.Context, name string, due time.Time) (epoch in
 // Held is the session's: closed when the runs taken are not trusted any more.
 func (l *Ledger) Held() (<-chan struct{}, error) { return l.s.Held() }
 
-// Done notes the end of the run that was taken under epoch. [store.ErrConflict], and no change, if the run is another's now.
+// Done notes the end of the run that was taken under epoch. [store.ErrConflict], marked by drover.Permanent, and no change, if
+// the run is another's now.
 func (l *Ledger) Done(ctx context.Context, name string, epoch int64, outcome string) error {
-	return l.s.cfg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+	err := l.s.cfg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		return l.st.Done(ctx, tx, name, epoch, outcome)
 	})
+	if errors.Is(err, store.ErrConflict) {
+		err = drover.Permanent(err)
+	}
+	return err
 }
 
 // Last is the last due time of name that was given out, on any node; zero if none.

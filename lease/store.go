@@ -87,13 +87,15 @@ type Store interface {
 // LedgerStore keeps a row per periodic task: the last due time given out, to which session, under which epoch, the how
 // manieth time, and whether it is done. Each method is one compare-and-set. The general terms of [Store] hold.
 type LedgerStore interface {
-	// Take gives due to t's session if it is to be had; the epoch is 0 if not.
+	// Take gives due to t's session if it is to be had; the epoch is not above 0 if not.
 	// 1. Guard: t's session is live. Else store.ErrConflict.
 	// 2. due more than 1 s after Now: wait is what is missing until then, and nothing else is looked at.
-	// 3. An unfinished run of that name belongs to a live session: no (epoch 0, wait 0).
+	// 3. An unfinished run of that name belongs to a live session: no. If it is of that due, wait is what is missing until
+	//    that session would be over, when it may be had; else 0.
 	// 4. due is later than the last one, or there is none: yes; the next epoch, first attempt.
 	// 5. due is the last one, unfinished, and was given out less than Attempts times: yes; next epoch, next attempt.
-	// 6. Else no: it is done, abandoned, or a later one was given out.
+	// 6. due is the last one, unfinished, and was given out Attempts times: it is given up, the epoch is -1.
+	// 7. Else no: it is done, or a later one was given out.
 	Take(ctx context.Context, tx store.Tx, t Token, name string, due time.Time) (epoch int64, wait time.Duration, err error)
 
 	// Done marks the run of that epoch done with outcome (at most 1 KiB kept). Done already under that epoch: nil, and the

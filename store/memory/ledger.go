@@ -27,12 +27,14 @@ func (l ledger) Take(_ context.Context, x store.Tx, tok lease.Token, name string
 	at = at.Round(0).UTC().Truncate(time.Microsecond)
 	next := &due{at: at, session: tok.Epoch, attempts: 1}
 	if r := l.s.leases.ledger[name]; r != nil {
-		if !r.done && l.s.sessionLive(r.session, t.now) {
+		c := at.Compare(r.at)
+		switch live := !r.done && l.s.sessionLive(r.session, t.now); {
+		case live && c == 0:
+			return 0, l.s.leases.sessions[r.session].Until.Sub(t.now), nil
+		case live, c < 0, c == 0 && r.done:
 			return 0, 0, nil
-		}
-		switch c := at.Compare(r.at); {
-		case c < 0, c == 0 && (r.done || r.attempts >= lease.Attempts):
-			return 0, 0, nil
+		case c == 0 && r.attempts >= lease.Attempts:
+			return -1, 0, nil
 		case c == 0:
 			next.attempts = r.attempts + 1
 		}

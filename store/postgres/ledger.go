@@ -26,9 +26,24 @@ func (l ledger) Take(ctx context.Context, x store.Tx, tok lease.Token, name stri
 ON CONFLICT (name) DO UPDATE SET due = excluded.due, session = excluded.session, epoch = excluded.epoch, done = false, outcome = '',
   attempts = CASE WHEN excluded.due = l.due THEN l.attempts + 1 ELSE 1 END
 WHERE (excluded.due > l.due OR excluded.due = l.due AND NOT l.done AND l.attempts < $4)
-  AND (l.done OR l.session = ANY (ARRAY(SELECT epoch FROM @session WHERE NOT (`+live+`))))
+  AND (l.done OR l.session <> ALL (ARRAY(SELECT epoch FROM @session WHERE `+live+`)))
 RETURNING epoch`, func(scan func(...any) error) error { return scan(&epoch) }, name, due.UTC(), tok.Epoch, lease.Attempts)
-	return epoch, 0, err
+	if err != nil || epoch > 0 {
+		return epoch, 0, err
+	}
+	// Unfinished: for how many µs a live session is at it still; nobody is: it is given up.
+	err = t.query(ctx, `SELECT (SELECT extract(epoch FROM until - now()) * 1000000 FROM @session WHERE epoch = g.session AND `+live+`)::bigint
+FROM @ledger g WHERE name = $1 AND due = $2 AND NOT done`, func(scan func(...any) error) error {
+		var left *int64
+		err := scan(&left)
+		if left == nil {
+			epoch = -1
+		} else {
+			wait = max(time.Duration(*left), 1) * time.Microsecond
+		}
+		return err
+	}, name, due.UTC())
+	return epoch, wait, err
 }
 
 func (l ledger) Done(ctx context.Context, x store.Tx, name string, epoch int64, outcome string) error {

@@ -122,8 +122,11 @@ func takeOne(t *testing.T, s *ledgerStore) {
 	a, b := s.open("a", time.Hour), s.open("b", time.Hour)
 	due := s.now()
 	first := s.yes(a, "gc", due, b.Epoch)
-	s.no(b, "gc", due)
-	s.no(a, "gc", due)
+	for _, tok := range []lease.Token{a, b} {
+		if epoch, wait := s.take(tok, "gc", due); epoch != 0 || wait <= 59*time.Minute || wait > time.Hour {
+			s.t.Errorf("epoch %d, wait %v; want none until the session is over", epoch, wait)
+		}
+	}
 	s.no(b, "gc", due.Add(time.Second/2)) // an unfinished run of a live session
 	s.yes(b, "other", due, first)
 	s.want(s.done("gc", first), nil)
@@ -141,7 +144,9 @@ func takeAttempts(t *testing.T, s *ledgerStore) {
 		s.end(tok)
 	}
 	d := s.open("d", time.Hour)
-	s.no(d, "gc", due)                                    // abandoned
+	if epoch, wait := s.take(d, "gc", due); epoch != -1 || wait != 0 {
+		t.Errorf("epoch %d, wait %v; want -1: given up", epoch, wait)
+	}
 	next := s.yes(d, "gc", due.Add(time.Second/2), epoch) // a later one is no attempt of it
 	s.want(s.done("gc", epoch), store.ErrConflict)        // late
 	s.end(d)                                              // unfinished

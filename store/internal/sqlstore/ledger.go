@@ -27,9 +27,12 @@ func (l Ledger) Take(ctx context.Context, tx store.Tx, t lease.Token, name strin
 	if wait := due.Sub(tx.Now()) - time.Second; wait > 0 {
 		return 0, wait, nil
 	}
-	attempts, ok, err := o.attempt(ctx, t.Store, name, due.UnixMicro())
-	if err != nil || !ok {
-		return 0, 0, err
+	attempts, until, err := o.attempt(ctx, t.Store, name, due.UnixMicro())
+	switch {
+	case err != nil || attempts == 0:
+		return 0, time.Duration(until) * time.Microsecond, err
+	case attempts > lease.Attempts:
+		return -1, 0, nil
 	}
 	epoch, err := o.Epoch(ctx, tx)
 	if err != nil {
@@ -44,24 +47,28 @@ func (l Ledger) Take(ctx context.Context, tx store.Tx, t lease.Token, name strin
 	return epoch, 0, nil
 }
 
-// attempt tells whether due may be given out, and the how manieth time that is.
-func (o *open) attempt(ctx context.Context, present, name string, due int64) (n int, ok bool, err error) {
+// attempt tells the how manieth time due may be given out, 0 if not; left is then for how many µs a session is at it still.
+func (o *open) attempt(ctx context.Context, present, name string, due int64) (n int, left int64, err error) {
 	var last int64
-	var attempts, done, held int
-	found, err := o.row(ctx, `SELECT g.due, g.attempts, g.done, CASE WHEN s.state <> 'dead' AND s.store = ? AND s.until > ? THEN 1 ELSE 0 END
+	var attempts, done int
+	found, err := o.row(ctx, `SELECT g.due, g.attempts, g.done, CASE WHEN s.state <> 'dead' AND s.store = ? AND s.until > ? THEN s.until - ? ELSE 0 END
 		FROM drover_ledger g LEFT JOIN drover_session s ON s.epoch = g.session WHERE g.name = ?`,
-		[]any{present, o.now, name}, &last, &attempts, &done, &held)
+		[]any{present, o.now, o.now, name}, &last, &attempts, &done, &left)
 	switch {
 	case err != nil:
-		return 0, false, err
+		return 0, 0, err
 	case !found:
-		return 1, true, nil
-	case done == 0 && held == 1:
-		return 0, false, nil
+		return 1, 0, nil
+	case done == 0 && left > 0 && due == last:
+		return 0, left, nil
+	case done == 0 && left > 0:
+		return 0, 0, nil
 	case due > last:
-		return 1, true, nil
+		return 1, 0, nil
+	case due == last && done == 0:
+		return attempts + 1, 0, nil
 	}
-	return attempts + 1, due == last && done == 0 && attempts < lease.Attempts, nil
+	return 0, 0, nil
 }
 
 // Done marks a run done; see lease.LedgerStore.
