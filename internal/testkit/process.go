@@ -31,6 +31,7 @@ func start(cred *syscall.Credential, dir, path string, args ...string) (*process
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p.log, p.log
 	p.cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGQUIT, Credential: cred}
+	p.cmd.WaitDelay = 5 * time.Second // of a child that outlives it and holds its output
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -43,6 +44,9 @@ func start(cred *syscall.Credential, dir, path string, args ...string) (*process
 
 // signal reaches the process and its children, which servers like PostgreSQL put into sessions of their own.
 func (p *process) signal(s syscall.Signal) error {
+	if s == syscall.SIGKILL || s == syscall.SIGSTOP {
+		halt(p.cmd.Process.Pid)
+	}
 	pids := append(children(p.cmd.Process.Pid), p.cmd.Process.Pid)
 	var errs []error
 	for _, pid := range pids {
@@ -51,6 +55,21 @@ func (p *process) signal(s syscall.Signal) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// halt stops pid and waits until it has stopped, so that it forks no child that its killer does not see.
+func halt(pid int) {
+	if syscall.Kill(pid, syscall.SIGSTOP) != nil {
+		return
+	}
+	for range 1000 {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		_, rest, ok := strings.Cut(string(b), ") ")
+		if err != nil || !ok || strings.ContainsRune("TtZX", rune(rest[0])) {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // stop asks nicely, then insists.

@@ -19,11 +19,12 @@ func TestMain(m *testing.M) { os.Exit(fixture.Main(m)) }
 
 func TestStore(t *testing.T) {
 	t.Parallel()
-	dsn, n := fixture.Postgres(t).Database(t), 0
+	dsn, n, rec := fixture.Postgres(t).Database(t), 0, &recorder{args: map[string][]any{}}
 	storetest.Run(t, func(t testing.TB) testkit.Stores {
 		n++
-		return conflicting{migrated(t, fixture.OpenPostgres(t, dsn, 12), postgres.Config{Schema: fmt.Sprint("s", n)})}
+		return conflicting{migrated(t, rec.open(t, dsn, 12), postgres.Config{Schema: fmt.Sprint("s", n)})}
 	})
+	t.Run("plans", rec.plans)
 }
 
 func migrated(t testing.TB, db *bun.DB, cfg postgres.Config) *postgres.Store {

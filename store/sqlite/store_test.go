@@ -2,10 +2,10 @@ package sqlite_test
 
 import (
 	"context"
+	"database/sql"
 	"testing"
 	"time"
 
-	"github.com/drover-cloud/drover"
 	fixture "github.com/drover-cloud/drover/internal/testkit"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/sqlite"
@@ -15,10 +15,13 @@ import (
 
 func TestStore(t *testing.T) {
 	t.Parallel()
+	rec := &recorder{Driver: fixture.OpenSQLite(t, ":memory:").Driver()}
+	sql.Register("recorder", rec)
 	storetest.Run(t, func(t testing.TB) testkit.Stores {
 		c := &clock{now: time.Unix(1_800_000_000, 0)}
-		return &advancing{Store: fixture.SQLite(t, drover.Env{Clock: c}), clock: c}
+		return &advancing{Store: rec.store(t, c), clock: c}
 	})
+	t.Run("plans", rec.plans)
 }
 
 type advancing struct {
