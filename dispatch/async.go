@@ -1,14 +1,9 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -19,187 +14,224 @@ import (
 
 // Accepted is the answer of an async command: what was made of it will be the job's result.
 type Accepted struct {
-	JobID    string
-	Entity   string // what create made, else the job's resource
-	Replayed bool   // the same request came before; this is the first answer
-	Joined   bool   // a live job of the same unique name is joined
+	JobID    string `json:"job_id"`
+	Entity   string `json:"entity,omitempty"`   // what create made, else the job's resource
+	Replayed bool   `json:"replayed,omitempty"` // the same request came before; this is the first answer
+	Joined   bool   `json:"joined,omitempty"`   // a live job of the same unique name is joined
 }
 
 // UncertainError says that the answer of a commit was lost and the store could not be asked again in time: the job, and
-// the entity, may exist.
+// the entity, may exist. Its code is Lost.
 type UncertainError struct{ JobID, Entity string }
 
 func (e *UncertainError) Error() string { return "dispatch: outcome unknown of job " + e.JobID }
 
-// jobArgs is what a command's job keeps: enough to take it through the stages again.
-type jobArgs struct {
-	Command string            `json:"command"`
-	Version string            `json:"version"`
-	Params  map[string]string `json:"params,omitempty"`
-	Entity  string            `json:"entity,omitempty"`
-}
+// ErrorCode is Lost.
+func (e *UncertainError) ErrorCode() string { return string(Lost) }
+
+// How long a lost commit is looked for while the caller's context has no end of its own, and how often.
+const (
+	settleTime = 30 * time.Second
+	askTime    = 5 * time.Second
+	askEvery   = 100 * time.Millisecond
+)
 
 var errReplayed = errors.New("dispatch: replayed") // rolls back what create did for a request that came before
 
-// submit makes the job, and with create the entity, in one transaction.
-func (r *Registry) submit(ctx context.Context, p *pass, c *Command) (any, error) {
-	identity, err := r.identify(p.caller)
+// submission is one async command on its way to a job.
+type submission struct {
+	p       *pass
+	c       *Command
+	req     job.Request
+	args    jobArgs
+	secrets map[string]string
+	chosen  bool // the caller chose the id
+}
+
+// submit makes the job, and with create the entity.
+func (r *Registry) submit(ctx context.Context, p *pass, c *Command) (Accepted, error) {
+	s, err := p.submission(ctx, c)
+	if err != nil {
+		return Accepted{}, err
+	}
+	if s.chosen {
+		if a, found, err := s.replay(ctx); found || err != nil {
+			return a, err
+		}
+	}
+	if p.cmd.outside != nil {
+		return s.outside(ctx)
+	}
+	return s.run(ctx, c.Value, "")
+}
+
+// submission is what does not depend on the entity.
+func (p *pass) submission(ctx context.Context, c *Command) (*submission, error) {
+	identity, err := p.reg.identify(p.c.Caller)
 	if err != nil {
 		return nil, err
 	}
-	req := job.Request{Kind: p.cmd.kind, Identity: identity, Fingerprint: fingerprint(identity["account"], p.cmd, c.Params)}
-	chosen := c.JobID != "" || c.Idem != ""
+	s := &submission{p: p, c: c, chosen: c.JobID != "" || c.Idem != ""}
+	s.args = jobArgs{Command: p.cmd.name, Version: p.cmd.version}
+	s.args.Params, s.secrets = p.canonical()
+	s.args.Print = fingerprint(identity["account"], &s.args)
+	if err := s.seal(ctx); err != nil {
+		return nil, err
+	}
+	s.req = job.Request{Kind: p.cmd.kind, Identity: identity, Fingerprint: s.args.Print}
 	switch {
 	case c.JobID != "":
 		if !isUUID(c.JobID) {
 			return nil, fieldsError([]*FieldError{{Field: "jobid", Reason: BadType, Value: printable(c.JobID), Limit: "a UUID"}})
 		}
-		req.ID = strings.ToLower(c.JobID)
+		s.req.ID = strings.ToLower(c.JobID)
 	case c.Idem != "":
-		req.ID = idemID(identity["account"], p.cmd.kind, c.Idem)
+		s.req.ID = idemID(identity["account"], p.cmd.name, c.Idem)
 	default: // drawn here, so that an uncertain commit can be settled by looking for it
-		req.ID = r.env().NewID()
+		s.req.ID = p.reg.env().NewID()
 	}
-	if chosen {
-		if a, found, err := p.replay(ctx, req); found || err != nil {
-			return a, err
-		}
-	}
-	if r.Tx == nil {
-		return p.submitAlone(ctx, c, req)
-	}
-	return p.submitInTx(ctx, c, req, chosen)
+	return s, nil
 }
 
 // replay answers for a job that is there already: the first answer, or idempotency-mismatch.
-func (p *pass) replay(ctx context.Context, req job.Request) (a Accepted, found bool, err error) {
-	if _, err := p.cmd.jobs.Get(ctx, req.ID); errors.Is(err, job.ErrNotFound) {
+func (s *submission) replay(ctx context.Context) (a Accepted, found bool, err error) {
+	j, err := s.p.cmd.jobs.Get(ctx, s.req.ID)
+	switch {
+	case errors.Is(err, job.ErrNotFound):
 		return a, false, nil
-	} else if err != nil {
+	case err != nil:
 		return a, false, err
 	}
-	req.Args = jobArgs{Command: p.cmd.name, Version: p.cmd.version}
-	j, err := p.cmd.jobs.Submit(ctx, req) // compares fingerprints; never makes a job, since the id is taken
-	if err != nil {
+	same, err := s.same(ctx, j)
+	switch {
+	case err != nil:
 		return a, true, err
+	case !same:
+		return a, true, Errorf(IdempotencyMismatch, "id or idempotency key is in use by another request")
 	}
-	return accepted(j), true, nil
+	count(ctx, s.p.reg.telemetry().replayed)
+	a = accepted(j)
+	a.Replayed = true
+	return a, true, nil
 }
 
-func (p *pass) submitAlone(ctx context.Context, c *Command, req job.Request) (any, error) {
-	p.complete(&req, c, c.Value, "")
-	j, err := p.cmd.jobs.Submit(ctx, req)
-	if err != nil {
-		return nil, err
+// same tells whether j was made by the same request.
+func (s *submission) same(ctx context.Context, j *job.Job) (bool, error) {
+	args := argsOf(j)
+	if args.Print != s.args.Print {
+		return false, nil
 	}
-	return accepted(j), nil
+	return s.sameSecrets(ctx, &args)
 }
 
-// submitInTx makes entity and job. Where the caller chose the id, a loss of the race for it shows as any error of create,
-// since the winner's entity is there too: then the winner's answer counts.
-func (p *pass) submitInTx(ctx context.Context, c *Command, req job.Request, chosen bool) (any, error) {
+// run submits the job, with the entity that Outside has made or create makes. Where the caller chose the id, a loss of the race
+// for it shows as any error of create, since the winner's entity is there too: then the winner's answer counts.
+func (s *submission) run(ctx context.Context, value any, entity string) (Accepted, error) {
 	var a Accepted
 	var inner error // fn's own; an error without it is the commit's
-	err := p.reg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		a, inner = p.createAndSubmit(ctx, tx, c, req)
+	body := func(ctx context.Context, tx store.Tx) error {
+		a, inner = s.inTx(ctx, tx, value, entity)
 		return inner
-	})
+	}
+	var err error
+	if s.p.reg.Tx != nil {
+		err = s.p.reg.Tx.InTx(ctx, body)
+	} else if err = body(ctx, nil); perhapsOfCommit(err) { // the manager's own transaction
+		inner, a = nil, Accepted{JobID: s.req.ID, Entity: entity}
+	}
 	switch {
 	case err == nil:
 		return a, nil
 	case inner != nil:
-		if chosen {
-			if a, found, err := p.replay(ctx, req); found {
+		if s.chosen {
+			if a, found, err := s.replay(context.WithoutCancel(ctx)); found {
 				return a, err
 			}
 		}
-		return nil, err
+		return Accepted{}, err
+	case a.JobID == "": // the transaction did not even begin
+		return Accepted{}, err
 	}
-	return p.settle(ctx, a, err)
+	return s.settle(ctx, a, err)
 }
 
-func (p *pass) createAndSubmit(ctx context.Context, tx store.Tx, c *Command, req job.Request) (Accepted, error) {
-	if err := p.cmd.jobs.Accepting(); err != nil { // a drain may have begun since the stage admit
-		return Accepted{}, err
+// perhapsOfCommit tells whether an error of job.Submit may be one of its commit.
+func perhapsOfCommit(err error) bool {
+	switch CodeOf(err) {
+	case Internal, TimedOut, Cancelled:
+		return !errors.Is(err, errReplayed)
 	}
-	value := reflect.New(p.cmd.typ) // create may change it, and the transaction may be retried
-	value.Elem().Set(reflect.ValueOf(c.Value).Elem())
-	entity := ""
-	if p.cmd.create != nil {
-		var err error
-		if entity, err = p.cmd.create(ctx, tx, value.Interface()); err != nil {
-			return Accepted{}, err
+	return false
+}
+
+// inTx makes entity and job; without tx, in a transaction of the manager's.
+func (s *submission) inTx(ctx context.Context, tx store.Tx, value any, entity string) (a Accepted, err error) {
+	if err := s.p.accepting(); err != nil { // a drain may have begun since the stage admit, or the stage may be removed
+		return a, err
+	}
+	cmd := s.p.cmd
+	if cmd.create != nil {
+		value = cmd.clone(value) // create may change it, and the transaction may be retried
+		if entity, err = cmd.create(ctx, tx, value); err != nil {
+			return a, err
 		}
 	}
-	p.complete(&req, c, value.Interface(), entity)
-	j, err := p.cmd.jobs.SubmitTx(ctx, tx, req)
-	if err != nil {
-		return Accepted{}, err
+	req, args := s.req, s.args
+	args.Entity = entity
+	req.Args, req.Resource = args, entity
+	if cmd.key != nil {
+		req.Sync = cmd.key(value)
 	}
-	if j.Replayed {
-		return Accepted{}, errReplayed
+	if cmd.resource != nil {
+		req.Resource = cmd.resource(value)
+	}
+	var j *job.Job
+	if tx != nil {
+		j, err = cmd.jobs.SubmitTx(ctx, tx, req)
+	} else {
+		j, err = cmd.jobs.Submit(ctx, req)
+	}
+	switch {
+	case err != nil:
+		return a, err
+	case j.Replayed:
+		return a, errReplayed
 	}
 	return accepted(j), nil
 }
 
-// complete fills what depends on the bound value.
-func (p *pass) complete(req *job.Request, c *Command, value any, entity string) {
-	req.Args = jobArgs{Command: p.cmd.name, Version: p.cmd.version, Params: c.Params, Entity: entity}
-	if p.cmd.key != nil {
-		req.Sync = p.cmd.key(value)
-	}
-	req.Resource = entity
-	if p.cmd.resource != nil {
-		req.Resource = p.cmd.resource(value)
-	}
-}
-
-// settle asks the store what became of a commit whose answer was lost.
-func (p *pass) settle(ctx context.Context, a Accepted, cause error) (any, error) {
-	if a.JobID == "" {
-		return nil, cause
-	}
-	ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+// settle asks the store what became of a commit whose answer was lost, until it answers or the caller's context ends.
+func (s *submission) settle(ctx context.Context, a Accepted, cause error) (Accepted, error) {
+	wait, cancel := context.WithTimeout(ctx, settleTime)
 	defer cancel()
-	j, err := p.cmd.jobs.Get(ask, a.JobID)
-	switch {
-	case err == nil:
-		return accepted(j), nil
-	case errors.Is(err, job.ErrNotFound):
-		return nil, cause
+	for {
+		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+		j, err := s.p.cmd.jobs.Get(ask, a.JobID)
+		cancel()
+		switch {
+		case err == nil:
+			same, err := s.same(context.WithoutCancel(ctx), j)
+			if err == nil && !same {
+				err = cause
+			}
+			return accepted(j), err
+		case errors.Is(err, job.ErrNotFound):
+			return Accepted{}, cause
+		}
+		if s.p.reg.env().Sleep(wait, askEvery) != nil {
+			break
+		}
 	}
-	return nil, errors.Join(&UncertainError{JobID: a.JobID, Entity: a.Entity}, cause)
+	t := s.p.reg.telemetry()
+	count(ctx, t.uncertain)
+	s.p.reg.env().Logger.ErrorContext(ctx, "outcome of a submission is unknown", "command", s.p.cmd.name, "job", a.JobID, "entity", a.Entity, "error", cause)
+	return Accepted{}, errors.Join(&UncertainError{JobID: a.JobID, Entity: a.Entity}, cause)
 }
 
 func accepted(j *job.Job) Accepted {
 	a := Accepted{JobID: j.ID, Entity: j.Resource, Replayed: j.Replayed, Joined: j.Joined}
-	var args jobArgs
-	if json.Unmarshal(j.Args, &args) == nil && args.Entity != "" {
-		a.Entity = args.Entity
-	}
+	a.Entity = cmp.Or(argsOf(j).Entity, a.Entity)
 	return a
-}
-
-// fingerprint is what "the same request" means: account, command, version and parameters.
-func fingerprint(account string, c *command, params map[string]string) string {
-	h := sha256.New()
-	put := func(s string) { fmt.Fprintf(h, "%d:%s", len(s), s) }
-	put(account)
-	put(c.name)
-	put(c.version)
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		put(strings.ToLower(name))
-		put(params[name])
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// idemID makes an id (UUID version 8) of an idempotency key, so that one look by id finds the first request.
-func idemID(account, kind, idem string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d:%s%d:%s%s", len(account), account, len(kind), kind, idem))
-	b := sum[:16]
-	b[6], b[8] = b[6]&0x0f|0x80, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // handle registers the kind of c's jobs.
@@ -208,7 +240,13 @@ func handle[R any](r *Registry, c *command, o *options) {
 	if !o.cancellable {
 		opts = append(opts, job.NotCancellable())
 	}
-	job.Handle(c.jobs, c.kind, func(ctx context.Context, a jobArgs) (R, error) { return runInJob[R](ctx, r, a) }, append(opts, o.job...)...)
+	if o.timeout > 0 {
+		opts = append(opts, job.Timeout(o.timeout))
+	}
+	if r.Events != nil {
+		opts = append(opts, job.Events(eventSink{r.Events}))
+	}
+	job.Handle(c.jobs, c.kind, func(ctx context.Context, a jobArgs) (R, error) { return runInJob[R](ctx, r, a) }, slices.Concat(opts, o.job)...)
 }
 
 // runInJob takes the command through the stages again, as who submitted it, and runs it.
@@ -218,12 +256,17 @@ func runInJob[R any](ctx context.Context, r *Registry, a jobArgs) (result R, err
 	if !ok {
 		return result, job.Permanent(Errorf(Internal, "dispatch: command %s outside of a job", a.Command))
 	}
+	params, err := r.open(ctx, &a)
+	if err != nil {
+		return result, job.Permanent(err)
+	}
 	caller, err := r.restore(ctx, j.Identity)
 	if err != nil {
 		return result, job.Permanent(err)
 	}
-	p := &pass{reg: r, caller: caller, executing: true, entity: a.Entity}
-	out, err := r.execute.Dispatch(context.WithValue(ctx, passKey{}, p), &Command{Name: a.Command, Version: a.Version, Params: a.Params, Caller: caller, JobID: j.ID})
+	p := &pass{Context: ctx, reg: r, executing: true, entity: a.Entity}
+	p.c = Command{Name: a.Command, Version: a.Version, Params: params, Caller: caller, JobID: j.ID}
+	out, err := r.execute.Dispatch(p, &p.c)
 	if err != nil {
 		if code := CodeOf(err); !p.ran && code != Unavailable && code != RateLimited && code != Draining {
 			err = job.Permanent(err)

@@ -1,8 +1,11 @@
 package dispatch
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,56 +15,124 @@ const (
 	maxListItems     = 1000
 )
 
-// bind fills the struct v by s. allowed tells which role-restricted parameters the caller may pass; nil allows all. Every
-// fault is collected, in the order of the fields.
-func (s *schema) bind(vs *values, v reflect.Value, allowed func(*param) bool) (bad []*FieldError) {
-	for _, p := range s.params {
-		if p.roles != nil && allowed != nil && !allowed(p) {
-			continue // to this caller the parameter does not exist
-		}
-		if fe := p.bind(vs, v.FieldByIndex(p.index), &bad); fe != nil {
-			bad = append(bad, fe)
+// bind makes the command's struct of what was unpacked. Every fault is collected.
+func (p *pass) bind(ctx context.Context) (any, error) {
+	value := p.cmd.fresh()
+	b := binder{pass: p}
+	b.schema(p.cmd.schema, &p.values, reflect.ValueOf(value).Elem(), -1, "")
+	if len(b.refs) > 0 {
+		if err := b.lookup(ctx); err != nil {
+			return nil, err
 		}
 	}
-	return bad
+	p.used, p.unknown = b.used, b.unknown
+	if len(b.bad) == 0 {
+		return value, nil
+	}
+	slices.SortStableFunc(b.bad, func(x, y fault) int { return cmp.Compare(x.at, y.at) })
+	bad := make([]*FieldError, len(b.bad))
+	for i, f := range b.bad {
+		bad[i] = f.FieldError
+	}
+	return nil, fieldsError(bad)
 }
 
-func (p *param) bind(vs *values, v reflect.Value, bad *[]*FieldError) *FieldError {
+// binder collects what binding finds.
+type binder struct {
+	pass    *pass
+	used    int      // names of values that the command has
+	unknown []string // members of structures that it does not have
+	bad     []fault
+	refs    []ref
+}
+
+// fault is one with the position of its field in the command.
+type fault struct {
+	at int
+	*FieldError
+}
+
+// ref is an entity that a parameter names.
+type ref struct {
+	at    int
+	p     *param
+	field string
+	id    string
+}
+
+// schema binds the struct v. at is the position of the field it belongs to, -1 at the top; prefix names it.
+func (b *binder) schema(s *schema, vs *values, v reflect.Value, at int, prefix string) {
+	for i, p := range s.params {
+		n := at
+		if n < 0 {
+			n = i
+		}
+		have := len(b.bad)
+		if fe := b.param(p, vs, v.FieldByIndex(p.index), n, prefix); fe != nil {
+			fe.Field = prefix + fe.Field
+			b.bad = append(b.bad, fault{n, fe})
+		}
+		if p.entity != "" && len(b.bad) == have {
+			b.note(p, v.FieldByIndex(p.index), n, prefix)
+		}
+	}
+}
+
+func (b *binder) param(p *param, vs *values, v reflect.Value, at int, prefix string) *FieldError {
+	allowed := p.roles == nil || b.pass.allowed(p.roles) // else to this caller the parameter does not exist
 	if p.kind == kMap || p.kind == kStruct || p.kind == kStructs {
-		return p.bindStructure(vs, v, bad)
+		if !allowed {
+			return nil
+		}
+		return b.structure(p, vs, v, at, prefix)
 	}
 	text, given := "", false
-	for _, name := range p.lower {
-		if t, ok := vs.plain[name]; ok {
-			if given && t != text {
-				return p.fault(Duplicate, t, "one of the parameter's names")
-			}
-			text, given = t, true
+	if allowed {
+		var fe *FieldError
+		if text, given, fe = b.text(p, vs); fe != nil {
+			return fe
 		}
-	}
-	if !given {
-		for _, name := range p.lower {
-			if _, structured := vs.lists[name]; structured {
-				return p.fault(BadType, name+"[…]", "a single value")
-			}
-		}
-	}
-	if p.words["trim"] {
-		text = strings.TrimSpace(text)
-	}
-	if given && text == "" && (p.kind == kInt || p.kind == kUint || p.kind == kFloat || p.kind == kUUID || p.kind == kTime || p.kind == kDuration) {
-		given = false // blank counts as absent
 	}
 	switch {
-	case given:
-	case p.hasDef:
+	case given && (text != "" || !p.required):
+	case !given && p.hasDef:
 		text = p.def
-	case p.required:
+	case p.required && allowed:
 		return p.fault(Missing, "", "")
 	default:
 		return nil
 	}
 	return p.parse(text, p.target(v))
+}
+
+// text finds what was given under one of the parameter's names. Blank counts as absent, but for texts and lists.
+func (b *binder) text(p *param, vs *values) (text string, given bool, fe *FieldError) {
+	for _, name := range p.lower {
+		t, ok := vs.plain[name]
+		if !ok {
+			continue
+		}
+		b.used++
+		if given && t != text {
+			return "", false, p.fault(Duplicate, t, "one of the parameter's names")
+		}
+		text, given = t, true
+	}
+	if !given && len(vs.lists) > 0 {
+		for _, name := range p.lower {
+			if _, structured := vs.lists[name]; structured {
+				b.used++
+				return "", false, p.fault(BadType, name+"[…]", "a single value")
+			}
+		}
+	}
+	if p.trim {
+		text = strings.TrimSpace(text)
+	}
+	if text == "" && p.kind.blankIsAbsent() {
+		given = false
+	}
+	return text, given, nil
 }
 
 // target is where the value goes: behind the pointer if the field is one.
@@ -80,20 +151,30 @@ func (p *param) fault(reason, value, limit string) *FieldError {
 	return &FieldError{Field: p.name, Reason: reason, Value: printable(value), Limit: limit}
 }
 
-// bindStructure binds what comes as name[index].field. Faults inside are appended to bad; the one returned is of the whole.
-func (p *param) bindStructure(vs *values, v reflect.Value, bad *[]*FieldError) *FieldError {
+// structure binds what comes as name[index].field. Faults inside are collected; the one returned is of the whole.
+func (b *binder) structure(p *param, vs *values, v reflect.Value, at int, prefix string) *FieldError {
 	var list []element
 	for _, name := range p.lower {
-		if t, plain := vs.plain[name]; plain && t != "" {
+		t, plain := vs.plain[name]
+		if plain {
+			b.used++
+		}
+		if t != "" {
 			return p.fault(BadType, t, p.name+"[0].…")
 		}
-		list = append(list, vs.lists[name]...)
+		if l, has := vs.lists[name]; has {
+			b.used++
+			list = append(list, l...)
+		}
 	}
 	if len(list) == 0 {
 		if p.required {
 			return p.fault(Missing, "", "")
 		}
 		return nil
+	}
+	if len(list) > maxListItems {
+		return p.fault(TooLong, p.name, fmt.Sprintf("at most %d", maxListItems))
 	}
 	v = p.target(v)
 	switch p.kind {
@@ -107,35 +188,29 @@ func (p *param) bindStructure(vs *values, v reflect.Value, bad *[]*FieldError) *
 		if len(list) != 1 || list[0].index != 0 {
 			return p.fault(Other, p.name+"["+strconv.Itoa(list[len(list)-1].index)+"]", "exactly index 0")
 		}
-		*bad = append(*bad, p.bindElement(list[0], v)...)
+		b.element(p, list[0], v, at, prefix)
 	default:
-		if len(list) > maxListItems {
-			return p.fault(TooLong, p.name, fmt.Sprintf("at most %d", maxListItems))
-		}
 		out := reflect.MakeSlice(v.Type(), len(list), len(list))
 		for i, e := range list {
-			*bad = append(*bad, p.bindElement(e, out.Index(i))...)
+			b.element(p, e, out.Index(i), at, prefix)
 		}
 		v.Set(out)
 	}
 	return nil
 }
 
-func (p *param) bindElement(e element, v reflect.Value) []*FieldError {
+func (b *binder) element(p *param, e element, v reflect.Value, at int, prefix string) {
 	inner := values{plain: make(map[string]string, len(e.fields))}
+	prefix = fmt.Sprintf("%s%s[%d].", prefix, p.name, e.index)
 	for _, f := range e.fields {
 		inner.plain[f.lower] = f.value
-	}
-	bad := p.sub.bind(&inner, v, nil)
-	for _, f := range e.fields {
-		if p.sub.byName[f.lower] == nil {
-			bad = append(bad, &FieldError{Field: f.sent, Reason: Unknown})
+		if x := p.sub.byName[f.lower]; x == nil || !b.pass.allowed(x.roles) {
+			b.unknown = append(b.unknown, prefix+printable(f.sent))
 		}
 	}
-	for _, fe := range bad {
-		fe.Field = fmt.Sprintf("%s[%d].%s", p.name, e.index, fe.Field)
-	}
-	return bad
+	used := b.used
+	b.schema(p.sub, &inner, v, at, prefix)
+	b.used = used // members are counted with their structure
 }
 
 // pairs reads p[i].key=k&p[i].value=v and p[i].k=v, mixed as one likes.
@@ -162,9 +237,6 @@ func (p *param) pairs(list []element) (map[string]string, *FieldError) {
 				return nil, fe
 			}
 		}
-	}
-	if len(m) > maxListItems {
-		return nil, p.fault(TooLong, p.name, fmt.Sprintf("at most %d", maxListItems))
 	}
 	return m, nil
 }

@@ -2,10 +2,11 @@ package dispatch
 
 import (
 	"context"
+	"encoding"
+	"encoding/json"
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 )
 
 // CommandInfo describes a command. Slices are empty, never nil, since clients of listings read them unchecked.
@@ -34,6 +35,7 @@ type ParamInfo struct {
 	Roles    []string
 	Since    string
 	Secret   bool
+	Fields   []ParamInfo // of a structure; a map without any takes all names
 }
 
 // FieldInfo describes a member of a response, nested one level.
@@ -45,7 +47,7 @@ type FieldInfo struct {
 // Catalog lists the commands that the caller may use, by name, then version, with the parameters it may pass.
 func (r *Registry) Catalog(ctx context.Context, caller any) []CommandInfo {
 	r.seal()
-	p := &pass{reg: r, caller: caller}
+	p := &pass{Context: ctx, reg: r, c: Command{Caller: caller}}
 	out := []CommandInfo{}
 	for _, versions := range r.commands {
 		for _, c := range versions {
@@ -87,6 +89,12 @@ func filled[T any](s []T) []T {
 func (p *param) describe() ParamInfo {
 	i := ParamInfo{Name: p.name, Aliases: filled(p.aliases), Type: p.kind.word(p.typ), Required: p.required, Doc: p.doc, OneOf: filled(p.oneOf),
 		Entity: p.entity, Roles: filled(p.roles), Since: p.since, Secret: p.secret}
+	i.Fields = []ParamInfo{}
+	if p.sub != nil {
+		for _, x := range p.sub.params {
+			i.Fields = append(i.Fields, x.describe())
+		}
+	}
 	if !p.secret {
 		i.Default = p.def
 	}
@@ -139,7 +147,7 @@ func fieldsOf(t reflect.Type, depth int) (fields []FieldInfo) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
-	if t.Kind() != reflect.Struct || t == reflect.TypeFor[time.Time]() || depth > 1 {
+	if t.Kind() != reflect.Struct || t.ConvertibleTo(typeTime) || depth > 1 {
 		return nil
 	}
 	for i := range t.NumField() {
@@ -163,6 +171,16 @@ func jsonType(t reflect.Type) string {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
+	switch {
+	case t == reflect.TypeFor[json.RawMessage]():
+		return "map"
+	case t == reflect.TypeFor[[]byte]():
+		return "string"
+	case t.ConvertibleTo(typeTime):
+		return "date"
+	case t.Implements(reflect.TypeFor[encoding.TextMarshaler]()), t.Implements(reflect.TypeFor[json.Marshaler]()):
+		return "string"
+	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "boolean"
@@ -179,9 +197,6 @@ func jsonType(t reflect.Type) string {
 	case reflect.Map:
 		return "map"
 	case reflect.Struct:
-		if t == reflect.TypeFor[time.Time]() {
-			return "date"
-		}
 		return "map"
 	}
 	return "string"

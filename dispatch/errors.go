@@ -1,96 +1,14 @@
 package dispatch
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/job"
-	"github.com/drover-cloud/drover/store"
 )
-
-// Code is a word of the error taxonomy: the same in a command's answer, in a stored job's error, and on every face.
-// Codes are never reused or renamed.
-type Code string
-
-// The taxonomy. Codes gives what each becomes on the faces.
-const (
-	Malformed           Code = "malformed"            // a parameter's name has no known shape
-	Invalid             Code = "invalid"              // a parameter's value, or the command as a whole
-	IdempotencyMismatch Code = "idempotency-mismatch" // an idempotency key or job id is in use by another request
-	NotFound            Code = "not-found"            // nothing the caller may see has this id
-	TooLarge            Code = "too-large"            // a size limit
-	UnknownCommand      Code = "unknown-command"
-	Unauthenticated     Code = "unauthenticated"
-	Forbidden           Code = "forbidden"
-	Limit               Code = "limit" // quota of an account
-	NoCapacity          Code = "insufficient-capacity"
-	Unavailable         Code = "resource-unavailable" // a host, agent or driver cannot be reached
-	Allocation          Code = "allocation"           // a pool is empty
-	InUse               Code = "in-use"
-	WrongState          Code = "wrong-state"
-	Conflict            Code = "conflict" // a compare-and-set lost after retries
-	RateLimited         Code = "rate"
-	Draining            Code = "draining"
-	TimedOut            Code = "timeout"
-	Cancelled           Code = "cancelled"
-	Lost                Code = "lost"   // the node died, the outcome is unknown
-	FencedOff           Code = "fenced" // an operator gave up on it, the outcome is unknown
-	Unsupported         Code = "unsupported"
-	Internal            Code = "internal" // everything else, panics
-)
-
-// CodeInfo is what a code becomes on the faces: CloudStack's errorcode and cserrorcode, the HTTP status of a native face,
-// and whether the same request may succeed later.
-type CodeInfo struct {
-	Code                   Code
-	ErrorCode, CSErrorCode int
-	Status                 int
-	Retryable              bool
-}
-
-var codes = []CodeInfo{
-	{Malformed, 430, 9999, 400, false},
-	{Invalid, 431, 4350, 400, false},
-	{IdempotencyMismatch, 431, 4350, 422, false},
-	{NotFound, 431, 4350, 404, false},
-	{TooLarge, 413, 9999, 413, false},
-	{UnknownCommand, 432, 9999, 404, false},
-	{Unauthenticated, 401, 0, 401, false},
-	{Forbidden, 531, 4365, 403, false},
-	{Limit, 532, 9999, 403, false},
-	{NoCapacity, 533, 4335, 409, true},
-	{Unavailable, 534, 4380, 503, true},
-	{Allocation, 535, 4370, 409, false},
-	{InUse, 536, 9999, 409, false},
-	{WrongState, 530, 4250, 409, false},
-	{Conflict, 530, 4300, 409, true},
-	{RateLimited, 429, 4545, 429, true},
-	{Draining, 503, 9999, 503, true},
-	{TimedOut, 530, 4560, 504, true},
-	{Cancelled, 530, 9999, 409, false},
-	{Lost, 530, 4250, 500, false},
-	{FencedOff, 530, 4250, 500, false},
-	{Unsupported, 530, 4250, 501, false},
-	{Internal, 530, 4250, 500, false},
-}
-
-// Codes gives the whole taxonomy, in the order of the documentation.
-func Codes() []CodeInfo { return append([]CodeInfo(nil), codes...) }
-
-// Info gives the code's row; an unknown code has Internal's, with the code kept.
-func (c Code) Info() CodeInfo {
-	for _, i := range codes {
-		if i.Code == c {
-			return i
-		}
-	}
-	i := codes[len(codes)-1]
-	i.Code = c
-	return i
-}
 
 // Error is the one error type of commands. errors.Is finds the sentinels of this package by code, and whatever it wraps;
 // errors.As with *FieldError finds the first field.
@@ -102,7 +20,21 @@ type Error struct {
 	Retryable  bool              // the same request may succeed later
 	RetryAfter time.Duration     // no sooner than this; 0 = not known
 	Trace      string            // trace id, set by the stage trace
+	notYours   bool              // refused by the stage permit
 	err        error
+}
+
+// Info is the row of the error's code. CloudStack's numbers differ for a missing parameter, and for a command that the caller may
+// not use at all.
+func (e *Error) Info() CodeInfo {
+	i := e.Code.Info()
+	switch {
+	case e.notYours && e.Code == Forbidden:
+		i.ErrorCode, i.CSErrorCode = UnknownCommand.Info().ErrorCode, UnknownCommand.Info().CSErrorCode
+	case e.Code == Invalid && len(e.Fields) > 0 && e.Fields[0].Reason == Missing:
+		i.CSErrorCode = 9999
+	}
+	return i
 }
 
 // Errorf makes an *Error of the code; %w wraps.
@@ -115,6 +47,22 @@ func (e *Error) Error() string { return e.Text }
 
 // ErrorCode makes the code survive in a stored job; see job.Error.
 func (e *Error) ErrorCode() string { return string(e.Code) }
+
+// ErrorMeta is what a stored job keeps of the error beside code and text.
+func (e *Error) ErrorMeta() map[string]string {
+	if e.Trace == "" && len(e.Meta) == 0 {
+		return nil
+	}
+	m := map[string]string{}
+	maps.Copy(m, e.Meta)
+	if e.Trace != "" {
+		m[traceMeta] = e.Trace
+	}
+	return m
+}
+
+// traceMeta is Meta's key of Trace in a stored job.
+const traceMeta = "trace"
 
 // Unwrap gives the fields and the cause.
 func (e *Error) Unwrap() []error {
@@ -202,75 +150,47 @@ func fieldsError(fs []*FieldError) *Error {
 	return e
 }
 
-// known maps what other packages return to codes, tried in order.
-var known = []struct {
-	err  error
-	code Code
-}{
-	{ErrUnknown, UnknownCommand},
-	{ErrMalformed, Malformed},
-	{ErrInvalid, Invalid},
-	{ErrDenied, Forbidden},
-	{job.ErrDraining, Draining},
-	{drover.ErrStopping, Draining},
-	{job.ErrOverloaded, RateLimited},
-	{job.ErrDuplicate, IdempotencyMismatch},
-	{job.ErrTooLarge, TooLarge},
-	{job.ErrNotFound, NotFound},
-	{job.ErrFinished, WrongState},
-	{job.ErrNotCancellable, WrongState},
-	{job.ErrInvalid, Invalid},
-	{job.ErrCancelled, Cancelled},
-	{job.ErrLost, Lost},
-	{job.ErrDeadline, TimedOut},
-	{store.ErrNotFound, NotFound},
-	{store.ErrConflict, Conflict},
-	{context.DeadlineExceeded, TimedOut},
-	{context.Canceled, Cancelled},
-}
-
-// CodeOf finds the code of any error: its own (an *Error, or ErrorCode() string anywhere in the chain), else that of a known
-// sentinel, else Internal. nil has "".
-func CodeOf(err error) Code {
-	if err == nil {
-		return ""
-	}
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	var coded interface{ ErrorCode() string }
-	if errors.As(err, &coded) && coded.ErrorCode() != "" {
-		return Code(coded.ErrorCode())
-	}
-	for _, k := range known {
-		if errors.Is(err, k.err) {
-			return k.code
-		}
-	}
-	return Internal
-}
-
 // Public makes any error fit for a caller: its code, text, fields and meta. Callers that are not admin get a general text
 // and no meta for Internal, NoCapacity and Unavailable; the log has the rest. nil gives nil.
 func Public(err error, admin bool) *Error {
 	if err == nil {
 		return nil
 	}
-	var e *Error
-	if !errors.As(err, &e) {
-		e = wrap(err)
-	}
+	e := asError(err)
 	if admin || e.Code != Internal && e.Code != NoCapacity && e.Code != Unavailable {
 		return e
 	}
-	return &Error{Code: e.Code, Text: "The operation could not be completed. Reference: " + e.Trace, Retryable: e.Retryable, RetryAfter: e.RetryAfter, Trace: e.Trace, err: e.err}
+	return &Error{
+		Code: e.Code, Text: "The operation could not be completed. Reference: " + e.Trace,
+		Retryable: e.Retryable, RetryAfter: e.RetryAfter, Trace: e.Trace, err: e.err,
+	}
+}
+
+// asError is err as an *Error, with its whole text. What wraps an *Error is kept, since it may steer the job, as job.Permanent
+// does.
+func asError(err error) *Error {
+	var e *Error
+	switch {
+	case !errors.As(err, &e):
+		return wrap(err)
+	case err == error(e): //nolint:errorlint // is it wrapped at all
+		return e
+	}
+	outer := *e
+	outer.Text, outer.err = err.Error(), err
+	return &outer
 }
 
 // wrap makes an *Error of any other.
 func wrap(err error) *Error {
 	code := CodeOf(err)
 	e := &Error{Code: code, Text: err.Error(), Retryable: code.Info().Retryable, err: err}
+	var stored *job.Error
+	if errors.As(err, &stored) && len(stored.Meta) > 0 {
+		e.Meta = maps.Clone(stored.Meta)
+		e.Trace = e.Meta[traceMeta]
+		delete(e.Meta, traceMeta)
+	}
 	var busy *job.OverloadedError
 	if errors.As(err, &busy) {
 		e.RetryAfter = busy.RetryAfter

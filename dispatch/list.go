@@ -1,17 +1,24 @@
 package dispatch
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // Page is the answer of a List command.
 type Page[R any] struct {
-	Items []R
-	Total int                   // all matches, not only those on the page
-	Next  string                // cursor, "" on the last page
-	Jobs  map[string]PendingJob // by the item's Resource(): its oldest live job
+	Items []R                   `json:"items"`
+	Total int                   `json:"total"`          // all matches, not only those on the page
+	Next  string                `json:"next,omitempty"` // cursor, "" on the last page
+	Jobs  map[string]PendingJob `json:"jobs,omitempty"` // by the item's Resource(): its oldest live job
 }
 
 // PendingJob is a live job of a listed item.
-type PendingJob struct{ JobID, State, Command string }
+type PendingJob struct {
+	JobID   string `json:"job_id"`
+	State   string `json:"state"`
+	Command string `json:"command"`
+}
 
 const annotateBatch = 500
 
@@ -20,14 +27,14 @@ const annotateBatch = 500
 func annotate[R any](ctx context.Context, r *Registry, items []R) map[string]PendingJob {
 	var resources []string
 	for _, item := range items {
-		if x, ok := any(item).(interface{ Resource() string }); ok {
+		if x, ok := any(item).(interface{ Resource() string }); ok && x.Resource() != "" {
 			resources = append(resources, x.Resource())
 		}
 	}
 	p := passOf(ctx)
-	account := ""
-	if id, err := r.identify(p.caller); err == nil && !p.roles()["admin"] {
-		account = id["account"]
+	account := p.identity()["account"]
+	if p.roles()["admin"] {
+		account = ""
 	}
 	out := map[string]PendingJob{}
 	for len(resources) > 0 {
@@ -49,15 +56,10 @@ func annotate[R any](ctx context.Context, r *Registry, items []R) map[string]Pen
 
 // commandOf is the command name in a job's kind, or the kind itself.
 func commandOf(kind string) string {
-	const prefix = "cmd."
-	if len(kind) <= len(prefix) || kind[:len(prefix)] != prefix {
+	name, is := strings.CutPrefix(kind, "cmd.")
+	if !is || name == "" {
 		return kind
 	}
-	kind = kind[len(prefix):]
-	for i := range len(kind) {
-		if kind[i] == '@' {
-			return kind[:i]
-		}
-	}
-	return kind
+	name, _, _ = strings.Cut(name, "@")
+	return name
 }

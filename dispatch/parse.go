@@ -48,7 +48,7 @@ func (p *param) parse(text string, v reflect.Value) *FieldError {
 		v.SetFloat(f)
 		return p.inRange(f, text)
 	case kTime:
-		t, ok := parseTime(text, p.layout, p.words["endof"])
+		t, ok := parseTime(text, p.layout, p.endof)
 		if !ok {
 			return p.fault(BadType, text, "a date")
 		}
@@ -109,9 +109,6 @@ func (p *param) parseString(text string, v reflect.Value) *FieldError {
 	if fe := p.length(len(text), defaultMaxString, text); fe != nil {
 		return fe
 	}
-	if p.required && text == "" {
-		return p.fault(Missing, "", "")
-	}
 	if p.oneOf != nil && !slices.Contains(p.oneOf, text) {
 		return p.fault(NotOneOf, text, strings.Join(p.oneOf, ", "))
 	}
@@ -139,7 +136,7 @@ func (p *param) parseDuration(text string, v reflect.Value) *FieldError {
 }
 
 func (p *param) parseUUID(text string, v reflect.Value) *FieldError {
-	if minusOne := text == "-1" && p.words["minusone"]; !minusOne && !isUUID(text) {
+	if minusOne := text == "-1" && p.minusone; !minusOne && !isUUID(text) {
 		return p.fault(BadType, text, "a UUID")
 	}
 	v.SetString(strings.ToLower(text))
@@ -158,10 +155,8 @@ func (p *param) parseList(text string, v reflect.Value) *FieldError {
 		return fe
 	}
 	out := reflect.MakeSlice(v.Type(), len(parts), len(parts))
-	elem := *p.elem
-	elem.min, elem.max = nil, nil
 	for i, part := range parts {
-		if fe := elem.parse(strings.TrimSpace(part), out.Index(i)); fe != nil {
+		if fe := p.elem.parse(strings.TrimSpace(part), out.Index(i)); fe != nil {
 			fe.Field = fmt.Sprintf("%s[%d]", p.name, i)
 			return fe
 		}

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -14,7 +15,7 @@ import (
 
 // Sync registers a command that f answers at once, in the caller's goroutine, with a deadline (Timeout, 30 s by default).
 // C is a struct whose fields carry param tags; see the package documentation. It panics on a mistake: a name that is
-// taken or malformed, a bad tag, a registration after the first Dispatch.
+// taken or malformed, a bad tag, an option of async commands, a registration after the first Dispatch.
 func Sync[C, R any](r *Registry, name string, f func(ctx context.Context, c C) (R, error), opts ...Option) {
 	c, _ := newCommand[C, R](name, "sync", opts)
 	c.run = runner(f)
@@ -42,7 +43,7 @@ func List[C, R any](r *Registry, name string, f func(ctx context.Context, c C) (
 // for versions other than "1"). create, if not nil, runs in the submitting transaction (Registry.Tx) and may allocate the
 // entity: command, entity and job are committed together or not at all. It may be called again when the transaction is
 // retried, so its effects stay inside tx; changes it makes to *C are seen by SyncKey and ResourceOf, not by f, which gets
-// the entity by EntityID(ctx).
+// the entity by EntityID(ctx). An entity of another system is made by the option Outside instead.
 //
 // The stages run twice: in the caller, so that its mistakes are its own, and in the job, since things change meanwhile.
 // A failure of a stage in the job fails it for good, but for Unavailable, RateLimited and Draining, which the job's policy may
@@ -56,109 +57,94 @@ func Async[C, R any](r *Registry, m *job.Manager, name string,
 		mode = "async-create"
 	}
 	c, o := newCommand[C, R](name, mode, opts)
-	switch {
-	case m == nil:
-		panic(fmt.Sprintf("dispatch: async command %s without a job manager", name))
-	case create != nil && r.Tx == nil:
-		panic(fmt.Sprintf("dispatch: command %s creates an entity, so the Registry needs Tx", name))
-	case c.schema.secret:
-		panic(fmt.Sprintf("dispatch: async command %s has a secret parameter, and jobs cannot seal their arguments yet", name))
-	}
-	c.jobs, c.run, c.kind = m, runner(f), "cmd."+name
+	c.kind = "cmd." + name
 	if c.version != "1" {
 		c.kind += "@" + c.version
 	}
+	c.jobs, c.run, c.outside, c.undo = m, runner(f), o.outside, o.undo
 	if create != nil {
 		c.create = func(ctx context.Context, tx store.Tx, value any) (string, error) { return create(ctx, tx, value.(*C)) }
 	}
+	if why := c.unfit(r); why != "" {
+		panic(fmt.Sprintf("dispatch: command %s %s", name, why))
+	}
+	if c.outside != nil {
+		c.info.Mode = "async-create"
+	}
 	r.add(c)
 	handle[R](r, c, o)
+}
+
+// unfit says what an async command lacks, or "".
+func (c *command) unfit(r *Registry) string {
+	switch {
+	case c.jobs == nil:
+		return "is async and has no job manager"
+	case c.create != nil && c.outside != nil:
+		return "creates its entity both in the transaction and outside"
+	case c.create != nil && r.Tx == nil:
+		return "creates an entity, so the Registry needs Tx"
+	case c.outside != nil && c.undo == nil:
+		return "creates its entity outside and has no undo"
+	case c.outside == nil && c.undo != nil:
+		return "has an undo and nothing made outside"
+	case c.schema.secret && r.Cipher == nil:
+		return "is async and has a secret parameter, so the Registry needs Cipher"
+	}
+	return ""
 }
 
 func runner[C, R any](f func(ctx context.Context, c C) (R, error)) func(ctx context.Context, value any) (any, error) {
 	return func(ctx context.Context, value any) (any, error) { return f(ctx, *value.(*C)) }
 }
 
-// Option tells more about a command.
-type Option func(*options)
-
-type options struct {
-	doc, since, version, deprecated string
-	roles                           []string
-	timeout                         time.Duration
-	key                             func(value any) syncqueue.Key
-	resource                        func(value any) string
-	job                             []job.HandleOption
-	cancellable, hidden             bool
-	errors                          []Code
-}
-
-// Doc is the command's description in the catalogue.
-func Doc(s string) Option { return func(o *options) { o.doc = s } }
-
-// Since is the release that brought the command.
-func Since(v string) Option { return func(o *options) { o.since = v } }
-
-// Version is the command's version, default "1". Several may be registered; "" asks for the newest not deprecated.
-func Version(v string) Option { return func(o *options) { o.version = v } }
-
-// Deprecated keeps a version for those who ask for it by number; use says what to call instead.
-func Deprecated(use string) Option { return func(o *options) { o.deprecated = use } }
-
-// Roles restricts the command to callers whose identity's "roles" (comma-separated) has one of these.
-func Roles(r ...string) Option { return func(o *options) { o.roles = r } }
-
-// Timeout bounds a sync or list command; default 30 s. For async commands use Job(job.Timeout(d)).
-func Timeout(d time.Duration) Option { return func(o *options) { o.timeout = d } }
-
-// SyncKey gives the key whose turns the command's jobs take; a method Sync() syncqueue.Key of C does the same.
-func SyncKey[C any](f func(C) syncqueue.Key) Option {
-	return func(o *options) { o.key = func(v any) syncqueue.Key { return f(*v.(*C)) } }
-}
-
-// ResourceOf says what the command's job is about ("vm/42"), for listing and for Accepted.Entity.
-func ResourceOf[C any](f func(C) string) Option {
-	return func(o *options) { o.resource = func(v any) string { return f(*v.(*C)) } }
-}
-
-// Job passes options to the job's kind.
-func Job(o ...job.HandleOption) Option {
-	return func(all *options) { all.job = append(all.job, o...) }
-}
-
-// Cancellable lets a running job of the command be cancelled; without it only one that has not started can be.
-func Cancellable() Option { return func(o *options) { o.cancellable = true } }
-
-// Errors lists codes the command may give beside those of the stages, for the catalogue.
-func Errors(c ...Code) Option { return func(o *options) { o.errors = append(o.errors, c...) } }
-
-// Hidden makes the command unknown to callers who may not use it.
-func Hidden() Option { return func(o *options) { o.hidden = true } }
-
 var validName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9._-]{0,127}$`)
 
-// newCommand compiles C's tags and the options.
+// newCommand compiles C's tags and the options; what does not fit panics.
 func newCommand[C, R any](name, mode string, opts []Option) (*command, *options) {
-	o := &options{version: "1", timeout: 30 * time.Second}
+	o := &options{version: "1"}
 	for _, opt := range opts {
 		opt(o)
 	}
 	if !validName.MatchString(name) {
 		panic(fmt.Sprintf("dispatch: bad command name %q", name))
 	}
-	if o.timeout <= 0 || o.version == "" {
-		panic(fmt.Sprintf("dispatch: command %s: timeout and version must not be empty", name))
-	}
 	typ := reflect.TypeFor[C]()
 	s, err := compile(name, typ)
 	if err != nil {
 		panic(err.Error())
 	}
-	if o.key == nil && typ.Implements(reflect.TypeFor[interface{ Sync() syncqueue.Key }]()) {
-		o.key = func(v any) syncqueue.Key { return any(*v.(*C)).(interface{ Sync() syncqueue.Key }).Sync() }
+	if why := o.unfit(typ, mode); why != "" {
+		panic(fmt.Sprintf("dispatch: command %s: %s", name, why))
 	}
-	return &command{
-		name: name, version: o.version, typ: typ, schema: s, hidden: o.hidden, timeout: o.timeout, key: o.key, resource: o.resource,
-		info: describe(name, mode, o, s, reflect.TypeFor[R]()),
-	}, o
+	c := &command{
+		name: name, version: o.version, span: "dispatch " + name, schema: s, hidden: o.hidden, timeout: cmp.Or(o.timeout, 30*time.Second),
+		key: o.key, resource: o.resource, fresh: func() any { return new(C) },
+		clone: func(value any) any { v := *value.(*C); return &v },
+		info:  describe(name, mode, o, s, reflect.TypeFor[R]()),
+	}
+	methods[C](c)
+	return c, o
+}
+
+// methods finds the optional methods of C.
+func methods[C any](c *command) {
+	switch any(new(C)).(type) {
+	case interface{ Validate() error }:
+		c.validate = func(_ context.Context, v any) error { return v.(interface{ Validate() error }).Validate() }
+	case interface {
+		Validate(ctx context.Context) error
+	}:
+		c.validate = func(ctx context.Context, v any) error {
+			return v.(interface {
+				Validate(ctx context.Context) error
+			}).Validate(ctx)
+		}
+	}
+	if _, has := any(new(C)).(interface{ Entities() []Entity }); has {
+		c.entities = func(v any) []Entity { return v.(interface{ Entities() []Entity }).Entities() }
+	}
+	if _, has := any(new(C)).(interface{ Sync() syncqueue.Key }); has && c.key == nil {
+		c.key = func(v any) syncqueue.Key { return v.(interface{ Sync() syncqueue.Key }).Sync() }
+	}
 }

@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
-
-	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/job"
@@ -20,13 +17,15 @@ import (
 )
 
 // Registry is a Handler that finds the command by name and version and takes it through the stages. The zero value is
-// ready; nil hooks let all pass. Fields are set, and commands registered, before the first Dispatch; after it a
-// Registry is safe for concurrent use.
+// ready; nil hooks let all pass. Fields are set before commands are registered, and commands before the first Dispatch; after
+// it a Registry is safe for concurrent use.
 type Registry struct {
 	Env    drover.Env
 	Tx     store.Runner // required for Async with create: the submitting transaction
 	Jobs   *job.Manager // annotates the items of List commands; nil = no annotation
 	Stages Stages       // zero = Standard()
+	Events Sink         // gets three events per async command; nil = none
+	Cipher Cipher       // required for async commands with secret parameters
 
 	// Permit may refuse a command to a caller before its parameters are looked at; plain errors become Forbidden.
 	Permit func(ctx context.Context, caller any, info CommandInfo) error
@@ -35,16 +34,19 @@ type Registry struct {
 	// Entities tells which of the ids of a type exist, for parameters tagged entity=; one call per type and command.
 	Entities func(ctx context.Context, typ string, ids []string) (map[string]Entity, error)
 	// Identify makes the job's identity of a caller. Default: a map[string]string itself, or the caller's Identity() method.
+	// Dispatch reads its keys account (scope of Idem, owner of what is created), roles (comma-separated) and, for logs, user.
 	Identify func(caller any) map[string]string
 	// Restore makes the caller again when the job runs, with the roles of that day. Default: the identity itself.
 	Restore func(ctx context.Context, identity map[string]string) (any, error)
-	// Known are parameters that are never reported as unknown, in addition to those of CloudStack's clients.
+	// Known are parameters that are never reported as unknown, in addition to those of CloudStack's clients. They are kept
+	// with the job, for stages of the host that read them.
 	Known []string
 
 	once     sync.Once
 	mu       sync.Mutex
 	sealed   bool
 	commands map[string][]*command // by name, newest version first
+	known    map[string]bool       // Known in lower case
 	accept   Handler               // the chain in the caller
 	execute  Handler               // the chain in the job
 	envOnce  sync.Once
@@ -55,37 +57,33 @@ type Registry struct {
 // command is one registered name and version.
 type command struct {
 	name, version string
+	span          string // its spans' name
 	info          CommandInfo
-	typ           reflect.Type
 	schema        *schema
+	fresh         func() any // a pointer to a new C
+	clone         func(value any) any
+	entities      func(value any) []Entity // nil: C has no such method
+	validate      func(ctx context.Context, value any) error
 	hidden        bool
 	timeout       time.Duration
 	jobs          *job.Manager // async only
 	kind          string       // of its jobs
 	create        func(ctx context.Context, tx store.Tx, value any) (entity string, err error)
+	outside       func(ctx context.Context, value any) (entity string, err error)
+	undo          func(ctx context.Context, value any) error // of outside
 	key           func(value any) syncqueue.Key
 	resource      func(value any) string
 	run           func(ctx context.Context, value any) (any, error)
 }
 
-type telemetry struct {
-	clock    drover.Clock
-	tracer   trace.Tracer
-	duration metric.Float64Histogram
-}
+func (c *command) creates() bool { return c.create != nil || c.outside != nil }
 
-const scope = "github.com/drover-cloud/drover/dispatch"
-
-func (r *Registry) env() drover.Env {
+func (r *Registry) env() *drover.Env {
 	r.envOnce.Do(func() {
 		r.ready = r.Env.Defaults()
-		h, err := r.ready.Meter.Meter(scope).Float64Histogram("drover.dispatch.duration", metric.WithUnit("s"), metric.WithDescription("time from a command's arrival to its answer"))
-		if err != nil {
-			r.ready.Logger.Warn("metric refused", "error", err)
-		}
-		r.tel = &telemetry{clock: r.ready.Clock, tracer: r.ready.Tracer.Tracer(scope), duration: h}
+		r.tel = newTelemetry(r.ready)
 	})
-	return r.ready
+	return &r.ready
 }
 
 func (r *Registry) telemetry() *telemetry {
@@ -93,12 +91,16 @@ func (r *Registry) telemetry() *telemetry {
 	return r.tel
 }
 
-// Dispatch takes c through the stages and runs it: a sync or list command answers its result, an async one Accepted. The
-// error is fit for Public and CodeOf.
+// Dispatch takes a copy of c through the stages and runs it: a sync or list command answers its result, an async one Accepted.
+// Inside a job, an async command makes a child of that job and, without a Caller, acts as the job's. The error is fit for
+// Public and CodeOf.
 func (r *Registry) Dispatch(ctx context.Context, c *Command) (any, error) {
 	r.seal()
-	p := &pass{reg: r, caller: c.Caller}
-	return r.accept.Dispatch(context.WithValue(ctx, passKey{}, p), c)
+	p := &pass{Context: ctx, reg: r, c: *c}
+	if err := p.inherit(); err != nil {
+		return nil, err
+	}
+	return r.accept.Dispatch(p, &p.c)
 }
 
 // seal composes the chains at the first use; nothing can be registered afterwards.
@@ -107,6 +109,10 @@ func (r *Registry) seal() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.sealed = true
+		r.known = map[string]bool{}
+		for _, k := range r.Known {
+			r.known[strings.ToLower(k)] = true
+		}
 		stages := r.Stages
 		if len(stages.list) == 0 {
 			stages = Standard()
@@ -118,15 +124,16 @@ func (r *Registry) seal() {
 
 // start is the innermost handler in the caller.
 func (r *Registry) start(ctx context.Context, c *Command) (any, error) {
-	p, err := need(ctx, "run")
+	p, err := ready(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if p.cmd == nil || c.Value == nil {
-		return nil, Errorf(Internal, "dispatch: the stages lookup and bind are needed to run a command")
-	}
 	if p.cmd.jobs != nil {
-		return r.submit(ctx, p, c)
+		a, err := r.submit(ctx, p, c)
+		if err != nil {
+			return nil, err
+		}
+		return a, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.cmd.timeout)
 	defer cancel()
@@ -135,18 +142,33 @@ func (r *Registry) start(ctx context.Context, c *Command) (any, error) {
 
 // inJob is the innermost handler in the job.
 func (r *Registry) inJob(ctx context.Context, c *Command) (any, error) {
-	p, err := need(ctx, "run")
+	p, err := ready(ctx, c)
 	if err != nil {
 		return nil, err
-	}
-	if p.cmd == nil || c.Value == nil {
-		return nil, Errorf(Internal, "dispatch: the stages lookup and bind are needed to run a command")
 	}
 	p.ran = true
 	return p.cmd.run(ctx, c.Value)
 }
 
-func (r *Registry) has(name string) bool { return len(r.commands[name]) > 0 }
+// ready is the pass of a command that can be run.
+func ready(ctx context.Context, c *Command) (*pass, error) {
+	p, err := need(ctx, "run")
+	if err == nil && (p.cmd == nil || c.Value == nil) {
+		err = Errorf(Internal, "dispatch: the stages lookup and bind are needed to run a command")
+	}
+	return p, err
+}
+
+// spanName is the span of a command; names nobody has are the caller's text and share one.
+func (r *Registry) spanName(name string) string {
+	if versions := r.commands[name]; len(versions) > 0 {
+		return versions[0].span
+	}
+	return "dispatch other"
+}
+
+// knows tells whether the host has named the parameter, in lower case, as known.
+func (r *Registry) knows(lower string) bool { return r.known[lower] }
 
 func unknownCommand(name, version string) error {
 	if version != "" {

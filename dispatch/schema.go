@@ -3,6 +3,7 @@ package dispatch
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"reflect"
 	"regexp"
 	"slices"
@@ -13,11 +14,9 @@ import (
 
 // schema is how a command's struct is bound, compiled once at registration.
 type schema struct {
-	params   []*param
-	byName   map[string]*param // lower-case names and aliases
-	entities bool              // some parameter names an entity
-	roles    bool              // some parameter is for some roles only
-	secret   bool              // some parameter is secret
+	params []*param
+	byName map[string]*param // lower-case names and aliases
+	secret bool              // some parameter is secret
 }
 
 // param is one field of a command.
@@ -44,11 +43,23 @@ type param struct {
 	roles    []string
 	since    string
 	layout   string
-	words    map[string]bool // trim, endof, minusone, removed
+	trim     bool
+	endof    bool // of a date: the last second of its day
+	minusone bool
+	removed  bool // entities that are gone will do
 }
 
 // kind is what a parameter's text is read as.
 type kind int
+
+// blankIsAbsent tells whether an empty text is none.
+func (k kind) blankIsAbsent() bool {
+	switch k {
+	case kInt, kUint, kFloat, kUUID, kTime, kDuration:
+		return true
+	}
+	return false
+}
 
 const (
 	kString kind = iota
@@ -92,6 +103,20 @@ func compile(command string, t reflect.Type) (*schema, error) {
 	return s, nil
 }
 
+// compileSub is compile for a struct inside a command's, which no structure can be in: names have one level.
+func compileSub(t reflect.Type) (*schema, error) {
+	s := &schema{byName: map[string]*param{}}
+	if err := s.addFields(t, nil); err != nil {
+		return nil, err
+	}
+	for _, p := range s.params {
+		if p.kind == kMap || p.kind == kStruct || p.kind == kStructs {
+			return nil, fmt.Errorf("field %s: a %s inside a structure cannot be named", p.name, p.typ)
+		}
+	}
+	return s, nil
+}
+
 func (s *schema) addFields(t reflect.Type, index []int) error {
 	for i := range t.NumField() {
 		f := t.Field(i)
@@ -105,10 +130,8 @@ func (s *schema) addFields(t reflect.Type, index []int) error {
 				return err
 			}
 			continue
-		case !f.IsExported() && tagged:
-			return fmt.Errorf("field %s: tagged but not exported", f.Name)
 		case !f.IsExported():
-			continue
+			return fmt.Errorf(`field %s: not exported (use param:"-" to leave it out)`, f.Name)
 		case !tagged:
 			return fmt.Errorf(`field %s: no param tag (use param:"-" to leave it out)`, f.Name)
 		}
@@ -134,14 +157,12 @@ func (s *schema) add(p *param) error {
 		p.lower = append(p.lower, lower)
 	}
 	s.params = append(s.params, p)
-	s.entities = s.entities || p.entity != ""
-	s.roles = s.roles || p.roles != nil
 	s.secret = s.secret || p.secret || p.sub != nil && p.sub.secret
 	return nil
 }
 
 func compileParam(t reflect.Type, tag string) (*param, error) {
-	p := &param{typ: t, words: map[string]bool{}}
+	p := &param{typ: t}
 	name, rest, _ := strings.Cut(tag, ",")
 	if name == "" || strings.ContainsAny(name, "[]. ") {
 		return nil, fmt.Errorf("bad parameter name %q", name)
@@ -188,8 +209,14 @@ func (p *param) word(w string) (err error) {
 			p.required = true
 		case "secret":
 			p.secret = true
-		case "trim", "endof", "minusone", "removed":
-			p.words[key] = true
+		case "trim":
+			p.trim = true
+		case "endof":
+			p.endof = true
+		case "minusone":
+			p.minusone = true
+		case "removed":
+			p.removed = true
 		default:
 			err = fmt.Errorf("unknown tag word %q", w)
 		}
@@ -262,15 +289,15 @@ func (p *param) setKindByShape(t reflect.Type) (err error) {
 		p.kind = kFloat
 	case reflect.Struct:
 		p.kind = kStruct
-		p.sub, err = compile(p.name, t)
+		p.sub, err = compileSub(t)
 	case reflect.Slice:
 		if t.Elem().Kind() == reflect.Struct && t.Elem() != typeTime && !reflect.PointerTo(t.Elem()).Implements(typeText) {
 			p.kind = kStructs
-			p.sub, err = compile(p.name, t.Elem())
+			p.sub, err = compileSub(t.Elem())
 			return err
 		}
 		elem := *p
-		elem.typ, elem.pointer, elem.required, elem.hasDef = t.Elem(), false, false, false
+		elem.typ, elem.pointer, elem.required, elem.hasDef, elem.min, elem.max = t.Elem(), false, false, false, nil, nil
 		p.kind, p.elem = kList, &elem
 		if err = elem.setKind(); err == nil && elem.kind >= kList && elem.kind != kText {
 			err = fmt.Errorf("unknown type %s", t)
@@ -302,12 +329,18 @@ func (p *param) check() error {
 		return fmt.Errorf("pattern does not go with %s", p.typ)
 	case p.layout != "" && (p.kind != kTime || p.layout != "date" && p.layout != "datetime"):
 		return fmt.Errorf("layout=%s does not go with %s", p.layout, p.typ)
-	case p.secret && leaf.kind != kString && leaf.kind != kSecret:
+	case numeric && p.kind != kFloat && (inexact(p.min) || inexact(p.max)):
+		return fmt.Errorf("min and max go up to 2^53")
+	case p.secret && leaf.kind != kString && leaf.kind != kSecret && leaf.kind != kBytes:
 		return fmt.Errorf("secret does not go with %s", p.typ)
 	case p.entity != "" && leaf.kind != kUUID:
 		return fmt.Errorf("entity does not go with %s, only with UUID", p.typ)
-	case p.access != "" && p.entity == "":
-		return fmt.Errorf("access without entity")
+	case p.entity == "" && (p.access != "" || p.removed):
+		return fmt.Errorf("access and removed go with entity")
+	case p.minusone && leaf.kind != kUUID, p.endof && p.kind != kTime, p.trim && p.kind != kString && p.kind != kSecret:
+		return fmt.Errorf("trim, endof or minusone does not go with %s", p.typ)
+	case p.hasDef && (p.kind == kMap || p.kind == kStruct || p.kind == kStructs):
+		return fmt.Errorf("default does not go with %s", p.typ)
 	}
 	if p.hasDef { // a default must bind
 		v := reflect.New(p.typ).Elem()
@@ -317,3 +350,6 @@ func (p *param) check() error {
 	}
 	return nil
 }
+
+// inexact tells whether a limit is beyond what a float64 counts exactly.
+func inexact(limit *float64) bool { return limit != nil && math.Abs(*limit) > 1<<53 }

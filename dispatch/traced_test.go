@@ -12,9 +12,9 @@ import (
 func TestTracedKeepsWrappers(t *testing.T) {
 	sc := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}})
 	wrapper := errors.New("wrapper")
-	err := traced(fmt.Errorf("%w: %w", wrapper, Errorf(WrongState, "is off")), sc)
+	err := traced(fmt.Errorf("%w: %w", wrapper, Errorf(WrongState, "is off")), sc, nil)
 	var e *Error
-	if !errors.Is(err, wrapper) || !errors.As(err, &e) || e.Code != WrongState || e.Text != "is off" || e.Trace == "" {
+	if !errors.Is(err, wrapper) || !errors.As(err, &e) || e.Code != WrongState || e.Text != "wrapper: is off" || e.Trace == "" {
 		t.Fatalf("%#v", err)
 	}
 }

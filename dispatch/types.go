@@ -1,11 +1,14 @@
 package dispatch
 
-import "log/slog"
+import (
+	"context"
+	"log/slog"
+)
 
 // UUID is a lower-case UUID of 36 characters; upper case is lowered when bound.
 type UUID string
 
-// Host is a host name: one RFC 1123 label of at most 63 letters, digits and inner hyphens, not starting with a digit.
+// Host is a host name: one RFC 1123 label of at most 63 letters, digits and inner hyphens, starting with a letter.
 type Host string
 
 // Secret is a string that no log, error or encoding shows.
@@ -29,4 +32,14 @@ func (s Secret) Reveal() string { return string(s) }
 const redacted = "[redacted]"
 
 // Entity is something a command touches: named by a parameter tagged entity=, or by the command's Entities method.
-type Entity struct{ Type, ID, Access string }
+type Entity struct {
+	Type, ID, Access string
+	Removed          bool // still known, but gone: parameters refuse it unless tagged removed
+}
+
+// Cipher seals secret parameters before they are stored with a job, and opens them when it runs. Every node must open what any
+// node has sealed.
+type Cipher interface {
+	Seal(ctx context.Context, plain []byte) ([]byte, error)
+	Open(ctx context.Context, sealed []byte) ([]byte, error)
+}

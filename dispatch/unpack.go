@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,20 +48,29 @@ func unpack(params map[string]string) (values, error) {
 		return values{}, Errorf(TooLarge, "more than %d parameters", maxParams)
 	}
 	total, simple := 0, true
+	var bad []string
 	for name, value := range params {
 		total += len(value)
 		if len(name) > maxName {
 			return values{}, Errorf(TooLarge, "parameter name of more than %d bytes: %.64s…", maxName, name)
 		}
 		if !clean(name) || !clean(value) {
-			return values{}, fieldsError([]*FieldError{{Field: printable(name), Reason: BadText, Limit: "UTF-8 without control characters"}})
+			bad = append(bad, printable(name))
 		}
 		simple = simple && isPlain(name)
 	}
 	if total > maxValues {
 		return values{}, Errorf(TooLarge, "parameters of more than %d bytes", maxValues)
 	}
-	if simple {
+	switch {
+	case len(bad) > 0:
+		slices.Sort(bad)
+		faults := make([]*FieldError, len(bad))
+		for i, name := range bad {
+			faults[i] = &FieldError{Field: name, Reason: BadText, Limit: "UTF-8 without control characters"}
+		}
+		return values{}, fieldsError(faults)
+	case simple:
 		return values{plain: params}, nil
 	}
 	return sortOut(params)
@@ -88,11 +98,11 @@ func sortOut(params map[string]string) (values, error) {
 			return values{}, err
 		}
 	}
-	for name, l := range v.lists {
+	for _, name := range slices.Sorted(maps.Keys(v.lists)) {
 		if _, both := v.plain[name]; both {
 			return values{}, malformed(name, "both a value and a structure")
 		}
-		slices.SortFunc(l, func(a, b element) int { return cmp.Compare(a.index, b.index) })
+		slices.SortFunc(v.lists[name], func(a, b element) int { return cmp.Compare(a.index, b.index) })
 	}
 	return v, nil
 }
@@ -169,12 +179,15 @@ func malformed(name, why string) error {
 
 // clean allows tab, LF and CR of the control characters.
 func clean(s string) bool {
+	ascii := true
 	for i := range len(s) {
-		if c := s[i]; c < 0x20 && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
+		c := s[i]
+		if c < 0x20 && c != '\t' && c != '\n' && c != '\r' || c == 0x7f {
 			return false
 		}
+		ascii = ascii && c < utf8.RuneSelf
 	}
-	return utf8.ValidString(s)
+	return ascii || utf8.ValidString(s)
 }
 
 // printable cuts what goes into an error text.

@@ -113,5 +113,5 @@ func (m *Manager) announce(ctx context.Context, tx store.Tx, b *batch) error {
 	if err := m.publishIDs(ctx, tx, changed); err != nil {
 		return err
 	}
-	return m.publishAll(ctx, tx, "update", b.started)
+	return m.publishAll(ctx, tx, began, b.started)
 }

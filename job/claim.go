@@ -22,26 +22,26 @@ func (m *Manager) wantsClaim() bool {
 func (m *Manager) claim(ctx context.Context) error {
 	var c Claim
 	var got Claimed
-	var began time.Time
+	var at time.Time
 	in := m.inOne
-	if m.cfg.Events != nil {
+	if m.heard() {
 		in = m.inTx
 	}
 	err := in(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		if c.Max == 0 && !m.reserve(&c) {
 			return nil
 		}
-		began = m.env.Clock.Now()
+		at = m.env.Clock.Now()
 		if got, err = m.store.Claim(ctx, tx, c); err != nil {
 			return err
 		}
 		if len(got.Rows) > 0 { // Started is now; without any, the next probe tells what is due
 			m.noteNext(got.Rows[0].Started, &got)
 		}
-		return m.publishAll(ctx, tx, "update", got.Rows)
+		return m.publishAll(ctx, tx, began, got.Rows)
 	})
 	m.claimed(&c, &got, err)
-	m.start(got.Rows, c, began)
+	m.start(got.Rows, c, at)
 	if err != nil {
 		if errors.Is(err, store.ErrConflict) { // the store says that the session is over: it will notice
 			m.log.Debug("job claim refused: session not live")

@@ -22,34 +22,79 @@ type Event struct {
 	Code          string
 	Node, Account string
 	At            time.Time
+	Began         bool // a run begins with this update
+
+	row *Row
 }
 
-// publish hands one event to the sink. A final state makes it complete, whatever typ says.
-func (m *Manager) publish(ctx context.Context, tx store.Tx, typ string, r *Row) (err error) {
-	if m.cfg.Events == nil {
+// Job is the job as the event leaves it, with what the event itself does not tell: Args, Result, Error, Identity, Runs. It is
+// for sinks of the same process; nil for an Event that the Manager did not make.
+func (e Event) Job() *Job {
+	if e.row == nil {
 		return nil
+	}
+	return e.row.public()
+}
+
+// began is the type of an update with which a run begins.
+const began = "began"
+
+// publish hands one event to the sinks. A final state makes it complete, whatever typ says.
+func (m *Manager) publish(ctx context.Context, tx store.Tx, typ string, r *Row) error {
+	sinks := m.sinksOf(r.Kind)
+	if len(sinks) == 0 {
+		return nil
+	}
+	begins := typ == began
+	if begins {
+		typ = "update"
 	}
 	if r.State.Final() {
 		typ = "complete"
 	}
 	e := Event{
-		Type: typ, JobID: r.ID, Kind: r.Kind, State: r.State, Rev: r.Rev, Parent: r.Parent, Resource: r.Resource,
+		Type: typ, Began: begins, row: r, JobID: r.ID, Kind: r.Kind, State: r.State, Rev: r.Rev, Parent: r.Parent, Resource: r.Resource,
 		Key: r.Sync, Progress: r.Progress, Node: m.env.Node, Account: r.Account, At: tx.Now(),
 	}
 	if r.Error != nil {
 		e.Code = r.Error.Code
 	}
+	for _, s := range sinks {
+		if err := m.publishTo(ctx, tx, s, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sinksOf are the Manager's and the kind's.
+func (m *Manager) sinksOf(kind string) (sinks []Sink) {
+	if m.cfg.Events != nil {
+		sinks = append(sinks, m.cfg.Events)
+	}
+	if m.sinks.Load() {
+		if k := m.kindNamed(kind); k != nil && k.opt.sink != nil {
+			sinks = append(sinks, k.opt.sink)
+		}
+	}
+	return sinks
+}
+
+// heard says whether any event has a sink.
+func (m *Manager) heard() bool { return m.cfg.Events != nil || m.sinks.Load() }
+
+func (m *Manager) publishTo(ctx context.Context, tx store.Tx, s Sink, e Event) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			m.meters.dropped(ctx)
 			m.log.Error("event dropped: the sink panicked", "job", e.JobID, "type", e.Type, "panic", fmt.Sprint(v))
 		}
 	}()
-	return m.cfg.Events.Publish(ctx, tx, e)
+	return s.Publish(ctx, tx, e)
 }
 
 func (m *Manager) publishAll(ctx context.Context, tx store.Tx, typ string, rows []Row) error {
-	if m.cfg.Events == nil {
+	if !m.heard() {
 		return nil
 	}
 	for i := range rows {
@@ -62,7 +107,7 @@ func (m *Manager) publishAll(ctx context.Context, tx store.Tx, typ string, rows 
 
 // publishIDs publishes jobs as they are now in this transaction.
 func (m *Manager) publishIDs(ctx context.Context, tx store.Tx, ids []string) error {
-	if m.cfg.Events == nil || len(ids) == 0 {
+	if !m.heard() || len(ids) == 0 {
 		return nil
 	}
 	found, err := m.store.List(ctx, tx, Find{IDs: ids, Limit: len(ids)})

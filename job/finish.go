@@ -122,7 +122,7 @@ func (m *Manager) write(ctx context.Context, b *batch) error {
 		if !b.taken {
 			m.takeBatch(b)
 		}
-		if b.plain() && m.cfg.Events == nil {
+		if b.plain() && !m.heard() {
 			return m.inOne(ctx, func(ctx context.Context, tx store.Tx) error { return m.finishPlain(ctx, tx, b) })
 		}
 	}

@@ -77,6 +77,9 @@ func (m *Manager) register(name string, args reflect.Type, run func(context.Cont
 	}
 	m.kinds[name] = k
 	m.types[args] = append(m.types[args], k)
+	if k.opt.sink != nil {
+		m.sinks.Store(true)
+	}
 	if run == nil {
 		return
 	}

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/drover-cloud/drover"
@@ -46,6 +47,7 @@ type Manager struct {
 	keeps        []*kind         // handled kinds with their own Keep, by name
 	served       []string        // handled kinds, sorted
 	attached     map[string]any  // by package flow
+	sinks        atomic.Bool     // some kind has a sink of its own
 	life         int             // 0 not yet, 1 running, 2 has run
 	base, values context.Context // for the manager's own work, which ends with Run; for handlers, which are ended one by one
 	bound        binding

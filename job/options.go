@@ -26,6 +26,7 @@ type handler struct {
 	quiet      time.Duration
 	keep       time.Duration
 	fenceAfter time.Duration
+	sink       Sink
 	abandon    func(ctx context.Context, j *Job) error
 	bad        string // the first bad option
 }
@@ -155,3 +156,7 @@ func FenceAfter(d time.Duration) HandleOption {
 func Abandon(f func(ctx context.Context, j *Job) error) HandleOption {
 	return func(h *handler) { h.abandon = f }
 }
+
+// Events hands the events of the kind's jobs to s too, beside [Config.Events]. What another program than the nodes that have
+// the kind does to a job is not seen.
+func Events(s Sink) HandleOption { return func(h *handler) { h.sink = s } }
