@@ -28,6 +28,7 @@ var arrows = map[string][]string{
 	"job":                  {".", "store", "lease", "syncqueue"},
 	"dispatch":             {".", "store", "syncqueue", "job"},
 	"flow":                 {".", "store", "job"},
+	"console":              {".", "store", "lease", "syncqueue", "job", "flow"},
 	"hypervisor":           {"."},
 	"hypervisor/sim":       {".", "hypervisor"},
 	"hypervisor/tracker":   {".", "store", "hypervisor"},

@@ -12,12 +12,14 @@ import (
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
 )
 
 // DB is what the server needs of a store package; sqlite and postgres stores are one.
 type DB interface {
 	job.DB
 	Tracker() tracker.Store
+	Queues() syncqueue.Store
 	Bun(tx store.Tx) (bun.IDB, error) // for rows of our own in drover's transaction
 	Migrate(ctx context.Context) error
 	Schema(ctx context.Context) (have, want int, err error)

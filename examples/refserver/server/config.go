@@ -30,6 +30,7 @@ type Config struct {
 	Hold       time.Duration
 	MaxHolds   int
 	Retention  time.Duration
+	Console    string // off, readonly, admin
 	Timestamps bool
 	DevKey     cloud.Credentials
 	MasterKey  string   // file; "" = <data>/master.key
@@ -81,6 +82,7 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	fs.DurationVar(&cfg.Hold, "hold", 20*time.Second, "how long an unfinished result is waited for, 0 to 25s")
 	fs.IntVar(&cfg.MaxHolds, "max-holds", 4096, "results waited for at once")
 	fs.DurationVar(&cfg.Retention, "job-retention", 168*time.Hour, "how long finished jobs are kept")
+	fs.StringVar(&cfg.Console, "console", "admin", "the operations page at /console/, for this machine only: off, readonly or admin")
 	fs.BoolVar(&cfg.Timestamps, "enforce-timestamps", false, "require signature version 3, expires within 15 min, POST for changes")
 	devKey := fs.String("dev-key", "", "KEY:SECRET accepted for admin, for tests")
 	fs.StringVar(&cfg.MasterKey, "master-key", "", "file with 64 hex digits (default <data>/master.key); required with PostgreSQL")
@@ -206,6 +208,8 @@ func (c *Config) check() error {
 		return flagError("max-holds", "%d: want at least 1", c.MaxHolds)
 	case c.Retention < time.Minute:
 		return flagError("job-retention", "%v: want at least 1m", c.Retention)
+	case c.Console != "off" && c.Console != "readonly" && c.Console != "admin":
+		return flagError("console", "%q: want off, readonly or admin", c.Console)
 	case c.Migrate != "auto" && c.Migrate != "off" && c.Migrate != "only":
 		return flagError("migrate", "%q: want auto, off or only", c.Migrate)
 	}

@@ -46,6 +46,6 @@ func (s *Server) welcome(k cloud.Credentials) error {
 			return &FlagError{"data", err}
 		}
 	}
-	_, err := fmt.Fprintf(s.cfg.Stdout, "refserver is ready at %s\nkeys of admin: %s\nfirst call:    sh %s listZones\n", s.URL(), env, script)
+	_, err := fmt.Fprintf(s.cfg.Stdout, "refserver is ready at %s\nkeys of admin: %s\nfirst call:    sh %s listZones\n%s", s.URL(), env, script, s.pageLine())
 	return err
 }

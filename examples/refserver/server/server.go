@@ -12,11 +12,13 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/examples/refserver/cloud"
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
 	"github.com/drover-cloud/drover/hypervisor/sim"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/syncqueue"
 )
 
 // Stopping takes 30 s at most: jobs may end by themselves, then they are handed back, then connections are closed.
@@ -36,6 +38,8 @@ type Server struct {
 	admin    cloud.Credentials
 	session  *lease.Session
 	jobs     *job.Manager
+	turns    *syncqueue.Queue
+	console  *console.Console // nil = off
 	face     *csapi.Face
 	locks    locks
 	listener net.Listener
@@ -159,8 +163,11 @@ func (s *Server) wire() (err error) {
 	if s.session, err = lease.New(lease.Config{Env: s.env, Tx: s.db, Store: s.db.Leases(), Notify: s.db.Notifier()}); err != nil {
 		return err
 	}
+	if s.turns, err = syncqueue.New(syncqueue.Config{Env: s.env, Tx: s.db, Store: s.db.Queues()}); err != nil {
+		return err
+	}
 	s.jobs, err = job.New(job.Config{
-		Env: s.env, DB: s.db, Session: s.session, Queues: map[string]int{"default": c.Workers}, Retain: c.Retention, StopTimeout: stopTime,
+		Env: s.env, DB: s.db, Session: s.session, Turns: s.turns, Events: s, Queues: map[string]int{"default": c.Workers}, Retain: c.Retention, StopTimeout: stopTime,
 	})
 	if err != nil {
 		return err
@@ -175,6 +182,9 @@ func (s *Server) wire() (err error) {
 	s.health.s = s
 	mux := http.NewServeMux()
 	mux.Handle("/client/", s.face)
+	if err := s.page(mux); err != nil {
+		return err
+	}
 	mux.HandleFunc("/healthz", s.health.alive)
 	mux.HandleFunc("/readyz", s.health.ready)
 	mux.HandleFunc("/version", s.health.version)
@@ -204,6 +214,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Add("jobs", s.jobs),
 		g.Add("sweep", s.cloud.Sweeper(s.jobs)),
 		g.Add("http", drover.Func(s.serve), drover.StopTimeout(closeTime+time.Second)),
+		s.addPage(g), // stops first, so that its streams say bye
 	} {
 		if add != nil {
 			return add

@@ -1,0 +1,86 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"reflect"
+	"strings"
+
+	"github.com/drover-cloud/drover"
+)
+
+// Config of a [Console]. Every field is optional: a face that is nil hides its section, and its routes answer 404.
+type Config struct {
+	Env   drover.Env
+	Title string // in the page's head; default "drover"
+
+	Jobs   Jobs   // *job.Manager
+	Queues Queues // *syncqueue.Queue
+	Leases Leases // *lease.Session
+
+	// Auth says who asks, for the page, the API and, every 60 s again, open streams. Its error is [ErrUnauthenticated] (401),
+	// [ErrForbidden] (403) or any other (500). Nil answers only requests from loopback that also name a loopback host;
+	// [Open] answers everybody.
+	Auth func(*http.Request) (Principal, error)
+	// Allow is asked for every verb; an error refuses it (403). Nil allows all verbs to everybody who may read.
+	Allow func(Principal, Verb, Target) error
+	// ReadOnly refuses all verbs and leaves them off the page.
+	ReadOnly bool
+	// Mask changes what is shown of a job's arguments, result and journal data, before anything leaves. Nil shows all.
+	Mask func(kind string, json []byte) []byte
+	// Links are menu entries of the host; http, https and relative addresses only.
+	Links []Link
+}
+
+// Link is a menu entry.
+type Link struct{ Text, URL string }
+
+// Principal is who asks.
+type Principal struct {
+	Name     string // for the log and journals
+	ReadOnly bool
+	Account  string // not "": sees and steers only jobs with this Identity["account"]
+}
+
+// Verb names what is done, as in the routes: cancel, retry, pause …
+type Verb string
+
+// Target names what it is done to.
+type Target struct {
+	Type string // job, queue, kind or pool
+	ID   string // of a queue kind/id
+}
+
+// Open is an Auth that answers everybody: the wish to have no access control here.
+func Open(*http.Request) (Principal, error) { return Principal{Name: "anyone"}, nil }
+
+func configError(field, format string, args ...any) error {
+	return fmt.Errorf("console: %s: %s: %w", field, fmt.Sprintf(format, args...), drover.ErrConfig)
+}
+
+func (c *Config) check() error {
+	for _, f := range []struct {
+		name string
+		face any
+	}{{"Jobs", c.Jobs}, {"Queues", c.Queues}, {"Leases", c.Leases}} {
+		if v := reflect.ValueOf(f.face); f.face != nil && v.Kind() == reflect.Pointer && v.IsNil() {
+			return configError(f.name, "is a nil %T: leave the field nil to hide the section", f.face)
+		}
+	}
+	if c.Title == "" {
+		c.Title = "drover"
+	}
+	if len(c.Title) > 64 {
+		return configError("Title", "has %d bytes, most are 64", len(c.Title))
+	}
+	for _, l := range c.Links {
+		u, err := url.Parse(l.URL)
+		if l.Text == "" || err != nil || u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https" {
+			return configError("Links", "%q to %q: needs a text, and an http, https or relative address", l.Text, l.URL)
+		}
+	}
+	c.Env = c.Env.Defaults()
+	c.Title = strings.TrimSpace(c.Title)
+	return nil
+}

@@ -1,0 +1,52 @@
+package console
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/syncqueue"
+)
+
+// Jobs is what the console needs of *[job.Manager].
+type Jobs interface {
+	JobReader
+	JobSteerer
+}
+
+// JobReader looks at jobs.
+type JobReader interface {
+	Get(ctx context.Context, id string) (*job.Job, error)
+	Lookup(ctx context.Context, ids []string) (map[string]*job.Job, error)
+	Page(ctx context.Context, q job.Query) ([]*job.Job, string, error)
+	Journal(ctx context.Context, id string) iter.Seq2[job.Entry, error]
+	Watch(ctx context.Context, id string) iter.Seq2[*job.Job, error]
+}
+
+// JobSteerer changes what becomes of jobs.
+type JobSteerer interface {
+	Cancel(ctx context.Context, id string, reason ...string) (accepted bool, err error)
+	Retry(ctx context.Context, id string) (*job.Job, error)
+	SetPriority(ctx context.Context, id string, p int) error
+	Reschedule(ctx context.Context, id string, at time.Time) error
+	Hold(ctx context.Context, id string) error
+	Wake(ctx context.Context, topic string) error
+	Fence(ctx context.Context, id, reason string) error
+}
+
+// Queues is what the console needs of *[syncqueue.Queue].
+type Queues interface {
+	Keys(ctx context.Context, f syncqueue.Filter) ([]syncqueue.Stat, error)
+	List(ctx context.Context, k syncqueue.Key) ([]syncqueue.Item, error)
+	Blocked(ctx context.Context, older time.Duration) ([]syncqueue.Item, error)
+	Policies(ctx context.Context) ([]syncqueue.PolicyRow, error)
+	SetLimit(ctx context.Context, kind string, n int) error
+	SetKeyLimit(ctx context.Context, k syncqueue.Key, n int) error
+}
+
+// Leases is what the console needs of *[lease.Session].
+type Leases interface {
+	List(ctx context.Context) ([]lease.Info, error)
+}

@@ -1,0 +1,9 @@
+// Before the first paint: the theme that was chosen, so that nothing flashes.
+(() => {
+  const root = document.documentElement;
+  root.classList.add("js");
+  let theme = null;
+  try { theme = localStorage.getItem("drover.theme"); } catch { /* no storage */ }
+  if (theme === "dark") root.dataset.dark = "";
+  if (theme === "light") root.dataset.light = "";
+})();
