@@ -29,6 +29,7 @@
 //     hypervisor/tracker says who holds how much of which.
 //   - [github.com/drover-cloud/drover/testkit]: the whole cluster in one test, in virtual time, replayable by seed;
 //     testkit/storetest and testkit/drivertest hold implementations to their interfaces.
+//   - [github.com/drover-cloud/drover/console]: the operations page and its API as one http.Handler.
 //   - cmd/drover: the operator's command, on the cluster's database.
 //   - examples: quickstart, hosttx (a job in the host's own transaction), simulation, refserver (a small cloud controller).
 //
