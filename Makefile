@@ -45,7 +45,9 @@ long: setup ## thousands of seeds and long soaks
 	DROVER_LONG=1 DROVER_SEEDS=1000 $(GO) test -count=1 -timeout 120m ./...
 
 chaos: setup ## kill, freeze and cut off real processes, and judge the history (PROFILE=long: the full figures)
-	$(GO) run ./internal/chaos kill -profile $(or $(PROFILE),short) $(CHAOSFLAGS)
+	@d=$$(mktemp -d) && trap 'rm -rf $$d' EXIT && set -e; \
+	$(GO) run ./internal/chaos kill -profile $(or $(PROFILE),short) -history $$d/history $(CHAOSFLAGS); \
+	cd internal/linear && $(GO) run . $$d/history
 
 bench: setup ## every benchmark beside its alternative: prints ratios, writes bench/results.json
 	cd bench && $(GO) run . $(BENCHFLAGS)

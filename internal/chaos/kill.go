@@ -67,7 +67,7 @@ func kill(ctx context.Context, o *options, errs io.Writer) (rep *report, err err
 	}
 	h.crew.stop()
 	cut := ctx.Err() != nil || h.err != nil
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Hour) // a busy machine takes its time
 	defer cancel()
 	if rep, err = h.verdict(ctx); rep != nil {
 		rep.Cut = cut

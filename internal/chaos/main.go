@@ -1,11 +1,13 @@
 // Command chaos runs harnesses that try to break drover's promises on real servers, and judges what happened.
 //
-//	go run ./internal/chaos kill [-profile short|long] [-seed N] [-jobs N] [-stops N] [-for D] [-dsn DSN] [-mutant ID] [-json FILE] [-v]
+//	go run ./internal/chaos kill [-profile short|long] [-seed N] [-jobs N] [-stops N] [-for D] [-dsn DSN] [-mutant ID] [-json FILE] [-history FILE] [-v]
 //
 // kill: worker processes with real job managers on a private PostgreSQL are killed, frozen past their lease and woken, and
 // cut off from the store; PostgreSQL is killed; a ledger that the handlers write over connections of their own, and triggers
 // that note every change of a job's epoch, tell afterwards whether a job was lost, done twice, done by a superseded run, or
 // run out of its turn.
+//
+// With -history, internal/linear judges the same run once more, by linearizability; make chaos does both.
 //
 // It exits with 0 when the goal is met, 1 when it is missed, and 2 when the run is invalid: it did not exercise what it
 // claims to, or could not be run at all. Invalid is never green. Of a run with -mutant, 1 is the answer to hope for.
@@ -94,6 +96,7 @@ type options struct {
 	dsn     string
 	mutant  string
 	json    string
+	history string
 	verbose bool
 	server  *testkit.PostgresServer // of a test; nil: start one
 }
@@ -110,6 +113,7 @@ func parse(args []string, errs io.Writer) (*options, error) {
 	f.StringVar(&o.dsn, "dsn", "", "a PostgreSQL database instead of a private server; it cannot be killed, so the run is invalid")
 	f.StringVar(&o.mutant, "mutant", "", "build with this guard removed, see internal/mutants")
 	f.StringVar(&o.json, "json", "", "write the figures to this file")
+	f.StringVar(&o.history, "history", "", "write what happened to this file, for internal/linear")
 	f.BoolVar(&o.verbose, "v", false, "tell the torments")
 	if err := f.Parse(args); err != nil {
 		return nil, err

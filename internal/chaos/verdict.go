@@ -72,6 +72,11 @@ func (h *harness) verdict(ctx context.Context) (*report, error) {
 	if _, err := c.ExecContext(ctx, `CREATE INDEX ON drover_done (id); ANALYZE`); err != nil {
 		return nil, err
 	}
+	if h.o.history != "" {
+		if err := h.writeHistory(ctx, c, h.o.history); err != nil {
+			return nil, fmt.Errorf("history: %w", err)
+		}
+	}
 	rep := newReport(h)
 	for _, f := range figures {
 		n, err := number(ctx, c, f.q)
