@@ -260,11 +260,17 @@ func runInJob[R any](ctx context.Context, r *Registry, a jobArgs) (result R, err
 	if err != nil {
 		return result, job.Permanent(err)
 	}
-	caller, err := r.restore(ctx, j.Identity)
+	checks := ctx
+	if ctx.Err() != nil { // a run that unwinds: the checks need a context that can still ask the store
+		var stop context.CancelFunc
+		checks, stop = context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer stop()
+	}
+	caller, err := r.restore(checks, j.Identity)
 	if err != nil {
 		return result, job.Permanent(err)
 	}
-	p := &pass{Context: ctx, reg: r, executing: true, entity: a.Entity}
+	p := &pass{Context: checks, reg: r, executing: true, entity: a.Entity, job: ctx}
 	p.c = Command{Name: a.Command, Version: a.Version, Params: params, Caller: caller, JobID: j.ID}
 	out, err := r.execute.Dispatch(p, &p.c)
 	if err != nil {

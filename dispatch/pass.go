@@ -20,9 +20,10 @@ type pass struct {
 	unknown   []string // members of structures that the command does not have
 	entities  []Entity
 	executing bool
-	ran       bool   // the stages are through, f was reached
-	entity    string // in the job: what create made
-	debug     bool   // a span per stage
+	ran       bool            // the stages are through, f was reached
+	entity    string          // in the job: what create made
+	job       context.Context // of its run
+	debug     bool            // a span per stage
 	id        map[string]string
 	caps      map[string]bool
 }
@@ -35,6 +36,20 @@ func (p *pass) Value(key any) any {
 		return p
 	}
 	return p.Context.Value(key)
+}
+
+// unwinding has the values of the stages and the end of a run whose context has ended before it began.
+type unwinding struct {
+	context.Context // the run's
+	stages          context.Context
+}
+
+// Value asks the stages first.
+func (u unwinding) Value(key any) any {
+	if v := u.stages.Value(key); v != nil {
+		return v
+	}
+	return u.Context.Value(key)
 }
 
 func passOf(ctx context.Context) *pass {

@@ -147,6 +147,9 @@ func (r *Registry) inJob(ctx context.Context, c *Command) (any, error) {
 		return nil, err
 	}
 	p.ran = true
+	if p.job.Err() != nil {
+		ctx = unwinding{p.job, ctx}
+	}
 	return p.cmd.run(ctx, c.Value)
 }
 

@@ -197,7 +197,7 @@ func (c *call) classed(e *hypervisor.Error, err error) error {
 	for _, class := range []error{
 		hypervisor.ErrNotFound, hypervisor.ErrExists, hypervisor.ErrState, hypervisor.ErrBusy, hypervisor.ErrTimeout,
 		hypervisor.ErrGone, hypervisor.ErrUnsupported, hypervisor.ErrDenied, hypervisor.ErrNoResources,
-		hypervisor.ErrStaleEpoch, hypervisor.ErrInternal,
+		hypervisor.ErrStaleEpoch, hypervisor.ErrAborted, hypervisor.ErrInternal,
 	} {
 		if errors.Is(err, class) {
 			e.Class, e.Message = class, "injected"

@@ -28,6 +28,8 @@ type Times struct {
 	Start  time.Duration // default 300ms; also a reset
 	Stop   time.Duration // default 1.5s, from the guest's obedience or the force
 	Reboot time.Duration // default 5s, of a guest that obeys
+
+	Migrate time.Duration // default 2s, at the source
 }
 
 // Host is a simulated machine. Its verbs are faults; work goes through Open.
@@ -79,6 +81,7 @@ func NewHost(cfg Config) (*Host, error) {
 	orDefault(&cfg.Times.Start, 300*time.Millisecond)
 	orDefault(&cfg.Times.Stop, 1500*time.Millisecond)
 	orDefault(&cfg.Times.Reboot, 5*time.Second)
+	orDefault(&cfg.Times.Migrate, 2*time.Second)
 	return &Host{
 		cfg:     cfg,
 		down:    make(chan struct{}),

@@ -21,8 +21,9 @@ type bringUp struct {
 	Host   string // chosen
 }
 
-// flows of deploy and start. After a crash the step under way runs again, so each finds what it did before.
+// flows of deploy, start and migrate. After a crash the step under way runs again, so each finds what it did before.
 func (c *Cloud) flows() {
+	c.moveFlow = c.newMoveFlow()
 	power := flow.When(func(_ context.Context, r *bringUp) (bool, error) { return r.Power, nil })
 	again := []flow.Option{power, flow.Retry(quick, 3), flow.RetryIf(func(err error) bool {
 		return errors.Is(err, hypervisor.ErrOutcomeUnknown) || errors.Is(err, hypervisor.ErrBusy)
@@ -104,7 +105,7 @@ func (c *Cloud) define(ctx context.Context, d hypervisor.Driver, r *bringUp) err
 // on does something on the host that was chosen.
 func (c *Cloud) on(f func(ctx context.Context, d hypervisor.Driver, r *bringUp) error) func(context.Context, *bringUp) error {
 	return func(ctx context.Context, r *bringUp) error {
-		d, err := c.hosts.driver(r.Host)
+		d, err := c.hosts.driver(ctx, r.Host)
 		if err != nil {
 			return err
 		}

@@ -3,7 +3,6 @@ package cloud
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -39,8 +38,8 @@ const maxUserData = 32 << 10
 
 // Validate checks what one parameter alone can be wrong in.
 func (p deployVM) Validate() error {
-	if reason := base64Within(p.UserData, maxUserData); reason != "" {
-		return csapi.BadParam("userdata", reason, "", "base64 of at most 32 KiB")
+	if err := checkUserData(p.UserData); err != nil {
+		return err
 	}
 	if p.IPAddress != "" {
 		if a, err := netip.ParseAddr(p.IPAddress); err != nil || !a.Is4() {
@@ -55,17 +54,16 @@ func (p deployVM) Validate() error {
 	return nil
 }
 
-// base64Within tells what is wrong with the text, if anything.
-func base64Within(text string, limit int) (reason string) {
-	std := strings.NewReplacer("-", "+", "_", "/", "=", "").Replace(text) // clients use either alphabet, padded or not
-	b, err := base64.RawStdEncoding.DecodeString(std)
+// checkUserData wants base64 in either alphabet, padded or not, since clients differ.
+func checkUserData(text string) error {
+	b, err := base64.RawStdEncoding.DecodeString(strings.NewReplacer("-", "+", "_", "/", "=", "").Replace(text))
 	switch {
 	case err != nil:
-		return dispatch.BadType
-	case len(b) > limit:
-		return dispatch.TooLong
+		return csapi.BadParam("userdata", dispatch.BadType, "", "base64 of at most 32 KiB")
+	case len(b) > maxUserData:
+		return csapi.BadParam("userdata", dispatch.TooLong, "", "base64 of at most 32 KiB")
 	}
-	return ""
+	return nil
 }
 
 // createVM allocates the machine in the transaction that submits its job: row, address, card, volume.
@@ -74,17 +72,21 @@ func (c *Cloud) createVM(ctx context.Context, x store.Tx, p *deployVM) (string, 
 	if err != nil {
 		return "", err
 	}
-	s := c.inv.now()
-	t := s.template(string(p.Template))
-	switch {
-	case p.Account != "" && p.Account != c.inv.owner.Account:
-		return "", csapi.BadParam("account", dispatch.NoSuchEntity, p.Account, "")
-	case p.RootDisk > 0 && p.RootDisk < t.RootGiB:
+	owner := CallerOf(ctx).AccountID
+	t := c.inv.now().template(string(p.Template))
+	if p.Account != "" {
+		a, ok := c.inv.now().accountNamed(p.Account)
+		if !ok {
+			return "", csapi.BadParam("account", dispatch.NoSuchEntity, p.Account, "")
+		}
+		owner = a.ID
+	}
+	if p.RootDisk > 0 && p.RootDisk < t.RootGiB {
 		return "", csapi.BadParam("rootdisksize", dispatch.OutOfRange, fmt.Sprint(p.RootDisk), fmt.Sprintf("at least the template's %d GiB", t.RootGiB))
 	}
 	v := &vmRow{
 		base: base{ID: or(string(p.CustomID), c.env.NewID), Created: q.now, Version: 1}, Name: p.Name, Display: p.Display,
-		Account: c.inv.owner.AccountID, Zone: string(p.Zone), Template: t.ID, Offering: string(p.Offering), State: Starting,
+		Account: owner, Zone: string(p.Zone), Template: t.ID, Offering: string(p.Offering), State: Starting,
 		Group: p.Group, UserData: p.UserData, Updated: q.now,
 	}
 	if p.CustomID != "" {
@@ -98,12 +100,8 @@ func (c *Cloud) createVM(ctx context.Context, x store.Tx, p *deployVM) (string, 
 	if v.Display == "" {
 		v.Display = v.Name
 	}
-	if len(p.Details) > 0 {
-		b, err := json.Marshal(p.Details)
-		if err != nil {
-			return "", fmt.Errorf("cloud: details: %w", err)
-		}
-		v.Details = string(b)
+	if err := v.setDetails(p.Details); err != nil {
+		return "", err
 	}
 	if v.Seq, err = q.count(ctx, "vm"); err != nil {
 		return "", err

@@ -3,15 +3,16 @@ package cloud
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/uptrace/bun"
 )
 
-// inventory holds what hardly ever changes, read at the start and again when an id is unknown: everything but machines.
+// inventory holds what hardly ever changes, read at the start and again when an id is unknown: everything but machines. Of hosts
+// it knows what they are, not how they are.
 type inventory struct {
-	t     *tables
-	owner Owner
+	t *tables
 
 	mu sync.Mutex
 	at *stock
@@ -26,14 +27,17 @@ type stock struct {
 	offerings []offeringRow
 	templates []templateRow
 	networks  []networkRow
+	accounts  []accountRow
+	users     []userRow
 	nodes     []nodeRow
 }
 
 type nodeRow struct {
-	Name    string `bun:"name"`
-	ID      string `bun:"id"`
-	Label   string `bun:"label"`
-	Created int64  `bun:"created"`
+	Name     string `bun:"name"`
+	ID       string `bun:"id"`
+	Label    string `bun:"label"`
+	Created  int64  `bun:"created"`
+	Draining bool   `bun:"draining"`
 }
 
 func (i *inventory) now() *stock {
@@ -42,28 +46,32 @@ func (i *inventory) now() *stock {
 	return i.at
 }
 
-func (i *inventory) load(ctx context.Context) (err error) {
+// fresh reads everything again.
+func (i *inventory) fresh(ctx context.Context) (*stock, error) {
 	s, q := &stock{}, i.t.bun
 	for _, err := range []error{
 		read(ctx, q, &s.zones), read(ctx, q, &s.pods), read(ctx, q, &s.clusters), read(ctx, q, &s.hosts), read(ctx, q, &s.offerings),
-		read(ctx, q, &s.templates), read(ctx, q, &s.networks),
+		read(ctx, q, &s.templates), read(ctx, q, &s.networks), read(ctx, q, &s.accounts), read(ctx, q, &s.users),
 	} {
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if err = q.NewRaw(`SELECT name, id, label, created FROM rs_node ORDER BY created, name`).Scan(ctx, &s.nodes); err != nil {
-		return fmt.Errorf("cloud: %w", err)
-	}
-	if i.owner == (Owner{}) {
-		if err = q.NewRaw(`SELECT account, account_id, domain, domain_id, username, user_id FROM rs_owner LIMIT 1`).Scan(ctx, &i.owner); err != nil {
-			return fmt.Errorf("cloud: %w", err)
-		}
+	if err := q.NewRaw(`SELECT name, id, label, created, draining FROM rs_node ORDER BY created, name`).Scan(ctx, &s.nodes); err != nil {
+		return nil, fmt.Errorf("cloud: %w", err)
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.at = s
-	return nil
+	return s, nil
+}
+
+// having is now, read again if it does not know what is asked for, which another node may have made.
+func (i *inventory) having(ctx context.Context, known func(*stock) bool) (*stock, error) {
+	if s := i.now(); known(s) {
+		return s, nil
+	}
+	return i.fresh(ctx)
 }
 
 func read[R any](ctx context.Context, q bun.IDB, rows *[]R) (err error) {
@@ -91,31 +99,50 @@ func (s *stock) host(id string) hostRow         { r, _ := find(s.hosts, id); ret
 func (s *stock) offering(id string) offeringRow { r, _ := find(s.offerings, id); return r }
 func (s *stock) template(id string) templateRow { r, _ := find(s.templates, id); return r }
 func (s *stock) network(id string) networkRow   { r, _ := find(s.networks, id); return r }
+func (s *stock) account(id string) accountRow   { r, _ := find(s.accounts, id); return r }
 
-// has tells whether an object of that type exists; ok is false for types that are not in the inventory.
-func (s *stock) has(typ, id string) (exists, ok bool) {
+func (s *stock) accountNamed(name string) (accountRow, bool) {
+	for _, a := range s.accounts {
+		if strings.EqualFold(a.Name, name) {
+			return a, true
+		}
+	}
+	return accountRow{}, false
+}
+
+// userOf is the first user of an account.
+func (s *stock) userOf(account string) userRow {
+	for _, u := range s.users {
+		if u.Account == account {
+			return u
+		}
+	}
+	return userRow{}
+}
+
+// has tells whether there is an object of that type, other than machines, volumes and hosts.
+func (s *stock) has(typ, id string) (ok bool) {
 	switch typ {
 	case "zone":
-		_, exists = find(s.zones, id)
+		_, ok = find(s.zones, id)
 	case "pod":
-		_, exists = find(s.pods, id)
+		_, ok = find(s.pods, id)
 	case "cluster":
-		_, exists = find(s.clusters, id)
-	case "host":
-		_, exists = find(s.hosts, id)
+		_, ok = find(s.clusters, id)
 	case "offering":
-		_, exists = find(s.offerings, id)
+		_, ok = find(s.offerings, id)
 	case "template":
-		_, exists = find(s.templates, id)
+		_, ok = find(s.templates, id)
 	case "network":
-		_, exists = find(s.networks, id)
+		_, ok = find(s.networks, id)
+	case "account":
+		_, ok = find(s.accounts, id)
+	case "user":
+		_, ok = find(s.users, id)
 	case "managementserver":
-		_, exists = find(s.nodes, id)
-	case "group": // machines have group names; groups are no objects here
-	default:
-		return false, false
+		_, ok = find(s.nodes, id)
 	}
-	return exists, true
+	return ok // machines have group names; groups are no objects here
 }
 
 // server names the management server of a node.

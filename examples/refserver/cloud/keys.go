@@ -17,33 +17,6 @@ import (
 	"github.com/drover-cloud/drover"
 )
 
-// Owner is an account with its user and domain; it is the caller of commands.
-type Owner struct {
-	Account   string `json:"account" bun:"account"`
-	AccountID string `json:"accountid" bun:"account_id"`
-	Domain    string `json:"domain" bun:"domain"`
-	DomainID  string `json:"domainid" bun:"domain_id"`
-	Username  string `json:"username" bun:"username"`
-	UserID    string `json:"userid" bun:"user_id"`
-	Node      string `json:"-" bun:"-"` // that took the request
-}
-
-// Identity travels with the jobs of the owner's commands.
-func (o Owner) Identity() map[string]string {
-	return map[string]string{
-		"account": o.Account, "accountid": o.AccountID, "domain": o.Domain, "domainid": o.DomainID,
-		"username": o.Username, "userid": o.UserID, "roles": "admin", "node": o.Node,
-	}
-}
-
-// restore makes the owner again when a job runs.
-func restore(_ context.Context, id map[string]string) (any, error) {
-	return Owner{
-		Account: id["account"], AccountID: id["accountid"], Domain: id["domain"], DomainID: id["domainid"],
-		Username: id["username"], UserID: id["userid"], Node: id["node"],
-	}, nil
-}
-
 // MasterKey seals secrets that must be kept in clear otherwise: those of API keys.
 type MasterKey struct{ aead cipher.AEAD }
 
@@ -94,14 +67,22 @@ func (m *MasterKey) open(id, sealed string) ([]byte, error) {
 // Credentials of an API key.
 type Credentials struct{ Key, Secret string }
 
-// adminKey gives the first key of the owner, and makes it if there is none.
-func (c *Cloud) adminKey(ctx context.Context) (k Credentials, err error) {
+// UserKey gives the first key of a user, and makes it if there is none, or if rotate asks for another one instead of all there are.
+func (c *Cloud) UserKey(ctx context.Context, user string, rotate bool) (k Credentials, err error) {
 	err = c.in(ctx, func(ctx context.Context, q *tx) error {
 		if _, err := q.count(ctx, "key"); err != nil { // one node at a time
 			return err
 		}
-		var sealed string
-		err := q.NewRaw(`SELECT id, sealed FROM rs_apikey WHERE account = ? ORDER BY created LIMIT 1`, c.inv.owner.Account).Scan(ctx, &k.Key, &sealed)
+		var owner, sealed string
+		if err := q.NewRaw(`SELECT id FROM rs_user WHERE name = ?`, user).Scan(ctx, &owner); err != nil {
+			return fmt.Errorf("cloud: user %q: %w", user, err)
+		}
+		if rotate {
+			if _, err := q.exec(ctx, `DELETE FROM rs_apikey WHERE owner = ?`, owner); err != nil {
+				return err
+			}
+		}
+		err := q.NewRaw(`SELECT id, sealed FROM rs_apikey WHERE owner = ? ORDER BY created LIMIT 1`, owner).Scan(ctx, &k.Key, &sealed)
 		if err == nil {
 			secret, err := c.master.open(k.Key, sealed)
 			k.Secret = string(secret)
@@ -111,8 +92,8 @@ func (c *Cloud) adminKey(ctx context.Context) (k Credentials, err error) {
 			return fmt.Errorf("cloud: %w", err)
 		}
 		k = Credentials{Key: token(), Secret: token()}
-		_, err = q.exec(ctx, `INSERT INTO rs_apikey (id, created, account, sealed) VALUES (?, ?, ?, ?)`,
-			k.Key, q.now, c.inv.owner.Account, c.master.seal(k.Key, []byte(k.Secret)))
+		_, err = q.exec(ctx, `INSERT INTO rs_apikey (id, created, account, owner, sealed) VALUES (?, ?, '', ?, ?)`,
+			k.Key, q.now, owner, c.master.seal(k.Key, []byte(k.Secret)))
 		return err
 	})
 	return k, err
@@ -129,8 +110,14 @@ func secret() []byte {
 // keyring are all API keys in clear, by key. A look-up costs the same for a known and an unknown one.
 type keyring struct {
 	mu     sync.Mutex
-	by     map[string][]byte
+	by     map[string]grant
 	loaded time.Time
+}
+
+// grant is what a key is good for.
+type grant struct {
+	secret []byte
+	caller Caller
 }
 
 const keysFresh = 10 * time.Second // keys made on other nodes are known after this time
@@ -139,7 +126,7 @@ const keysFresh = 10 * time.Second // keys made on other nodes are known after t
 func (c *Cloud) Key(ctx context.Context, key string) ([]byte, any, error) {
 	now := c.env.Clock.Now()
 	c.keys.mu.Lock()
-	secret, old := c.keys.by[key], now.Sub(c.keys.loaded) > keysFresh
+	g, old := c.keys.by[key], now.Sub(c.keys.loaded) > keysFresh
 	if old {
 		c.keys.loaded = now
 	}
@@ -149,32 +136,39 @@ func (c *Cloud) Key(ctx context.Context, key string) ([]byte, any, error) {
 			return nil, nil, err
 		}
 		c.keys.mu.Lock()
-		secret = c.keys.by[key]
+		g = c.keys.by[key]
 		c.keys.mu.Unlock()
 	}
-	owner := c.inv.owner
-	owner.Node = c.env.Node
-	return secret, owner, nil
+	return g.secret, g.caller, nil
 }
 
 func (c *Cloud) loadKeys(ctx context.Context) error {
 	var rows []struct {
 		ID     string `bun:"id"`
+		Owner  string `bun:"owner"`
 		Sealed string `bun:"sealed"`
 	}
-	if err := c.bun.NewRaw(`SELECT id, sealed FROM rs_apikey`).Scan(ctx, &rows); err != nil && !errors.Is(err, sql.ErrNoRows) {
+	if err := c.bun.NewRaw(`SELECT id, owner, sealed FROM rs_apikey`).Scan(ctx, &rows); err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("cloud: %w", err)
 	}
-	by := map[string][]byte{}
+	by := map[string]grant{}
 	for _, r := range rows {
 		secret, err := c.master.open(r.ID, r.Sealed)
 		if err != nil {
 			return err
 		}
-		by[r.ID] = secret
+		caller, err := c.caller(ctx, c.bun, r.Owner)
+		if err != nil {
+			return err
+		}
+		by[r.ID] = grant{secret, caller}
 	}
 	if d := c.cfg.DevKey; d.Key != "" {
-		by[d.Key] = []byte(d.Secret)
+		caller, err := c.caller(ctx, c.bun, c.inv.now().users[0].ID)
+		if err != nil {
+			return err
+		}
+		by[d.Key] = grant{[]byte(d.Secret), caller}
 	}
 	c.keys.mu.Lock()
 	c.keys.by, c.keys.loaded = by, c.env.Clock.Now()

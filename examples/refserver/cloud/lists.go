@@ -2,13 +2,17 @@ package cloud
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/uptrace/bun"
+
 	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
-	"github.com/drover-cloud/drover/hypervisor/tracker"
+	"github.com/drover-cloud/drover/store"
 )
 
 // wanted is a filter that an empty value does not apply.
@@ -29,6 +33,14 @@ func holds(keyword string, names ...string) bool {
 
 func oneOf(ids []dispatch.UUID, id string) bool {
 	return len(ids) == 0 || slices.Contains(ids, dispatch.UUID(id))
+}
+
+func idsOf[R interface{ key() string }](rows []R) []string {
+	out := make([]string, len(rows))
+	for i, r := range rows {
+		out[i] = r.key()
+	}
+	return out
 }
 
 // listed filters the inventory and cuts the page.
@@ -56,7 +68,7 @@ func (c *Cloud) listZones(_ context.Context, p listZones) (dispatch.Page[Zone], 
 	return listed(p.Paging, c.inv.now().zones, func(z zoneRow) bool {
 		return wanted(p.ID, z.ID) && oneOf(p.IDs, z.ID) && namedAs(p.Name, z.Name) && namedAs(p.NetworkType, "Advanced") && holds(p.Keyword, z.Name)
 	}, func(z zoneRow) Zone {
-		return Zone{ID: z.ID, Name: z.Name, NetworkType: "Advanced", AllocationState: "Enabled", LocalStorage: true, Tags: []string{}}
+		return Zone{ID: z.ID, Name: z.Name, NetworkType: "Advanced", AllocationState: "Enabled", LocalStorage: true, Tags: []Tag{}}
 	})
 }
 
@@ -98,15 +110,19 @@ type listTemplates struct {
 	Keyword    string        `param:"keyword"`
 }
 
-func (c *Cloud) listTemplates(_ context.Context, p listTemplates) (dispatch.Page[Template], error) {
+func (c *Cloud) listTemplates(ctx context.Context, p listTemplates) (out dispatch.Page[Template], err error) {
 	s := c.inv.now()
+	tags, err := tagsOf(ctx, c.bun, idsOf(s.templates)...)
+	if err != nil {
+		return out, err
+	}
 	return listed(p.Paging, s.templates, func(t templateRow) bool {
 		return wanted(p.ID, t.ID) && namedAs(p.Name, t.Name) && wanted(p.Zone, t.Zone) && namedAs(p.Hypervisor, kvm) && holds(p.Keyword, t.Name, t.Display)
 	}, func(t templateRow) Template {
 		return Template{
 			ID: t.ID, Name: t.Name, DisplayText: t.Display, Hypervisor: kvm, ZoneID: t.Zone, ZoneName: s.zone(t.Zone).Name,
 			Status: "Download Complete", Ready: true, Public: true, Featured: true, Size: t.SizeMiB << 20,
-			Created: csapi.Time(at(t.Created)), OSTypeName: t.OS, Type: "USER", Tags: []string{},
+			Created: csapi.Time(at(t.Created)), OSTypeName: t.OS, Type: "USER", Tags: s.showTags(tags[t.ID]),
 		}
 	})
 }
@@ -121,71 +137,140 @@ type listNetworks struct {
 	Keyword string          `param:"keyword"`
 }
 
-func (c *Cloud) listNetworks(_ context.Context, p listNetworks) (dispatch.Page[Network], error) {
+func (c *Cloud) listNetworks(ctx context.Context, p listNetworks) (out dispatch.Page[Network], err error) {
 	s := c.inv.now()
+	tags, err := tagsOf(ctx, c.bun, idsOf(s.networks)...)
+	if err != nil {
+		return out, err
+	}
 	return listed(p.Paging, s.networks, func(n networkRow) bool {
 		return wanted(p.ID, n.ID) && oneOf(p.IDs, n.ID) && namedAs(p.Name, n.Name) && namedAs(p.Type, "Isolated") && wanted(p.Zone, n.Zone) && holds(p.Keyword, n.Name)
 	}, func(n networkRow) Network {
 		return Network{
 			ID: n.ID, Name: n.Name, DisplayText: n.Name, ZoneID: n.Zone, ZoneName: s.zone(n.Zone).Name, Type: "Isolated", TrafficType: "Guest",
-			State: "Implemented", CIDR: n.CIDR, Gateway: n.Gateway, Netmask: n.netmask(), Deployable: true, Tags: []string{},
+			State: "Implemented", CIDR: n.CIDR, Gateway: n.Gateway, Netmask: n.netmask(), Deployable: true, Tags: s.showTags(tags[n.ID]),
 		}
 	})
 }
 
-type listHosts struct {
+type listVolumes struct {
 	csapi.Paging
-	ID         dispatch.UUID `param:"id,entity=host"`
-	Name       string        `param:"name"`
-	Type       string        `param:"type" doc:"Routing"`
-	State      string        `param:"state"`
-	Resource   string        `param:"resourcestate"`
-	Zone       dispatch.UUID `param:"zoneid,entity=zone"`
-	Pod        dispatch.UUID `param:"podid,entity=pod"`
-	Cluster    dispatch.UUID `param:"clusterid,entity=cluster"`
-	Hypervisor string        `param:"hypervisor"`
-	HAHost     *bool         `param:"hahost"`
-	Server     dispatch.UUID `param:"managementserverid,entity=managementserver"`
-	VM         dispatch.UUID `param:"virtualmachineid,entity=virtualmachine" doc:"adds suitableformigration"`
-	Keyword    string        `param:"keyword"`
+	ID      dispatch.UUID `param:"id,entity=volume"`
+	Name    string        `param:"name"`
+	Type    string        `param:"type" doc:"ROOT"`
+	VM      dispatch.UUID `param:"virtualmachineid,entity=virtualmachine"`
+	Zone    dispatch.UUID `param:"zoneid,entity=zone"`
+	Keyword string        `param:"keyword"`
 }
 
-func (c *Cloud) listHosts(ctx context.Context, p listHosts) (dispatch.Page[Host], error) {
-	if err := c.tracker.Refresh(ctx); err != nil {
-		return dispatch.Page[Host]{}, err
+func (c *Cloud) listVolumes(ctx context.Context, p listVolumes) (out dispatch.Page[Volume], err error) {
+	var rows []struct {
+		volumeRow
+		Account string `bun:"account"`
+		Zone    string `bun:"zone"`
+		VMName  string `bun:"vm_name"`
+		VMState State  `bun:"vm_state"`
 	}
-	var vm *vmRow
-	if p.VM != "" {
-		var err error
-		if vm, err = vmByID(ctx, c.bun, string(p.VM)); err != nil {
-			return dispatch.Page[Host]{}, err
+	me, s := CallerOf(ctx), c.inv.now()
+	if p.Type != "" && !namedAs(p.Type, "ROOT") {
+		return out, nil
+	}
+	out.Total, err = pageOf(ctx, p.Paging, func() *bun.SelectQuery {
+		q := c.bun.NewSelect().Model(&rows).ModelTableExpr(`(SELECT o.*, v.account, v.zone, v.name AS vm_name, v.state AS vm_state
+			FROM rs_volume AS o JOIN rs_vm AS v ON v.id = o.vm) AS all_volumes`)
+		if !me.Admin {
+			q = q.Where("account = ?", me.AccountID)
 		}
+		q = equals(q, map[string]string{"id": string(p.ID), "vm": string(p.VM), "zone": string(p.Zone)})
+		return like(named(q, "name", p.Name), p.Keyword, "name")
+	}, "created, id", &rows)
+	if err != nil {
+		return out, err
 	}
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	tags, err := tagsOf(ctx, c.bun, ids...)
+	for _, r := range rows {
+		a := s.account(r.Account)
+		out.Items = append(out.Items, Volume{
+			ID: r.ID, Name: r.Name, Type: "ROOT", State: r.State, ZoneID: r.Zone, ZoneName: s.zone(r.Zone).Name, Account: a.Name, DomainID: a.DomainID,
+			StorageType: "local", Size: r.SizeMiB << 20, Created: csapi.Time(at(r.Created)), VMID: r.VM, VMName: r.VMName, VMState: r.VMState,
+			Tags: s.showTags(tags[r.ID]),
+		})
+	}
+	return out, err
+}
+
+// volumeOwner is the account of the machine that has the volume.
+func (c *Cloud) volumeOwner(ctx context.Context, id string) (account string, err error) {
+	err = c.bun.NewRaw(`SELECT v.account FROM rs_volume AS o JOIN rs_vm AS v ON v.id = o.vm WHERE o.id = ?`, id).Scan(ctx, &account)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = store.ErrNotFound
+	}
+	return account, err
+}
+
+type listPods struct {
+	csapi.Paging
+	ID      dispatch.UUID `param:"id,entity=pod"`
+	Name    string        `param:"name"`
+	Zone    dispatch.UUID `param:"zoneid,entity=zone"`
+	Pod     dispatch.UUID `param:"podid,entity=pod"`
+	Keyword string        `param:"keyword"`
+}
+
+func (c *Cloud) listPods(_ context.Context, p listPods) (dispatch.Page[Pod], error) {
 	s := c.inv.now()
-	var all []Host
-	for _, row := range s.hosts {
-		usage, _ := c.tracker.Usage(row.ID)
-		h := s.showHost(row, usage, c.env.Node)
-		if !p.match(h) {
-			continue
-		}
-		if vm != nil {
-			fits, _ := c.tracker.Fits(row.ID, c.amount(s.offering(vm.Offering)), nil)
-			suitable := fits && vm.Host != row.ID
-			h.Suitable, h.HasCapacity = &suitable, &fits
-		}
-		all = append(all, h)
-	}
-	return csapi.PageOf(p.Paging, all), nil
+	return listed(p.Paging, s.pods, func(o podRow) bool {
+		return wanted(p.ID, o.ID) && wanted(p.Pod, o.ID) && namedAs(p.Name, o.Name) && wanted(p.Zone, o.Zone) && holds(p.Keyword, o.Name)
+	}, func(o podRow) Pod {
+		return Pod{ID: o.ID, Name: o.Name, ZoneID: o.Zone, ZoneName: s.zone(o.Zone).Name, AllocationState: "Enabled"}
+	})
 }
 
-func (p listHosts) match(h Host) bool {
-	return wanted(p.ID, h.ID) && namedAs(p.Name, h.Name) && namedAs(p.Type, h.Type) && namedAs(p.State, h.State) &&
-		namedAs(p.Resource, h.ResourceState) && wanted(p.Zone, h.ZoneID) && wanted(p.Pod, h.PodID) && wanted(p.Cluster, h.ClusterID) &&
-		namedAs(p.Hypervisor, h.Hypervisor) && (p.HAHost == nil || *p.HAHost == h.HAHost) && wanted(p.Server, h.ServerID) && holds(p.Keyword, h.Name)
+type listClusters struct {
+	csapi.Paging
+	ID      dispatch.UUID `param:"id,entity=cluster"`
+	Name    string        `param:"name"`
+	Zone    dispatch.UUID `param:"zoneid,entity=zone"`
+	Pod     dispatch.UUID `param:"podid,entity=pod"`
+	Keyword string        `param:"keyword"`
 }
 
-// amount is what a machine of that offering takes.
-func (c *Cloud) amount(o offeringRow) tracker.Amount {
-	return tracker.Amount{VCPUs: o.CPUs, MemoryMiB: o.MemoryMiB}
+func (c *Cloud) listClusters(_ context.Context, p listClusters) (dispatch.Page[Cluster], error) {
+	s := c.inv.now()
+	return listed(p.Paging, s.clusters, func(o clusterRow) bool {
+		return wanted(p.ID, o.ID) && namedAs(p.Name, o.Name) && wanted(p.Zone, s.pod(o.Pod).Zone) && wanted(p.Pod, o.Pod) && holds(p.Keyword, o.Name)
+	}, func(o clusterRow) Cluster {
+		pod := s.pod(o.Pod)
+		return Cluster{
+			ID: o.ID, Name: o.Name, ZoneID: pod.Zone, ZoneName: s.zone(pod.Zone).Name, PodID: pod.ID, PodName: pod.Name,
+			HypervisorType: kvm, ClusterType: "CloudManaged", AllocationState: "Enabled", ManagedState: "Managed",
+		}
+	})
+}
+
+type listCapabilities struct{}
+
+// Capability is what listCapabilities tells.
+type Capability struct {
+	Version        string `json:"cloudstackversion"`
+	SecurityGroups bool   `json:"securitygroupsenabled"`
+	LimitMax       int    `json:"apilimitmax" doc:"requests per interval of one key"`
+	LimitInterval  int    `json:"apilimitinterval" doc:"seconds"`
+	DynamicRoles   bool   `json:"dynamicrolesenabled"`
+	KVMSnapshot    bool   `json:"kvmsnapshotenabled"`
+	PageSize       int64  `json:"defaultuipagesize"`
+	ViewDestroyed  bool   `json:"allowuserviewdestroyedvm"`
+}
+
+// CapabilityResult is the answer of listCapabilities.
+type CapabilityResult struct {
+	Capability Capability `json:"capability"`
+}
+
+func (c *Cloud) capabilities(context.Context, listCapabilities) (CapabilityResult, error) {
+	return CapabilityResult{Capability{Version: csVersion, LimitMax: c.cfg.RateLimit, LimitInterval: 1, PageSize: 20, ViewDestroyed: true}}, nil
 }

@@ -2,10 +2,7 @@ package cloud
 
 import (
 	"context"
-	"database/sql"
-	"errors"
-	"fmt"
-	"strings"
+	"slices"
 
 	"github.com/uptrace/bun"
 
@@ -40,59 +37,46 @@ type vmTag struct {
 }
 
 func (c *Cloud) listVMs(ctx context.Context, p listVMs) (out dispatch.Page[VM], err error) {
-	if p.HAEnable != nil && *p.HAEnable || len(p.Tags) > 0 || p.Account != "" && p.Account != c.inv.owner.Account {
-		return out, nil // no machine here has any of these
-	}
 	var rows []vmRow
-	q := p.where(c.inv.now(), c.bun.NewSelect().Model(&rows)).OrderExpr("created, id")
-	offset, limit := p.Window()
-	if limit > 0 {
-		q = q.Limit(int64(limit)).Offset(int64(offset))
-	}
-	if err := q.Scan(ctx); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return out, fmt.Errorf("cloud: %w", err)
-	}
-	if out.Total = offset + len(rows); len(rows) == limit && limit > 0 || len(rows) == 0 && offset > 0 {
-		n, err := p.where(c.inv.now(), c.bun.NewSelect().Model((*vmRow)(nil))).Count(ctx)
-		if out.Total = int(n); err != nil {
-			return out, fmt.Errorf("cloud: %w", err)
-		}
+	me, s := CallerOf(ctx), c.inv.now()
+	out.Total, err = pageOf(ctx, p.Paging, func() *bun.SelectQuery { return p.where(me, s, c.bun.NewSelect().Model(&rows)) }, "created, id", &rows)
+	if err != nil {
+		return out, err
 	}
 	ids := make([]string, len(rows))
 	for i := range rows {
 		ids[i] = rows[i].ID
 	}
-	nics, err := nicsOf(ctx, c.bun, ids...)
+	parts, err := partsOf(ctx, c.bun, ids...)
 	if err != nil {
 		return out, err
 	}
 	for i := range rows {
-		out.Items = append(out.Items, c.show(&rows[i], nics[rows[i].ID], p.UserData))
+		out.Items = append(out.Items, c.show(ctx, &rows[i], parts, p.UserData))
 	}
 	return out, nil
 }
 
-func (p listVMs) where(s *stock, q *bun.SelectQuery) *bun.SelectQuery {
-	for _, f := range []struct {
-		column string
-		value  dispatch.UUID
-	}{{"id", p.ID}, {"zone", p.Zone}, {"host", p.Host}, {"template", p.Template}, {"offering", p.Offering}} {
-		if f.value != "" {
-			q = q.Where("? = ?", bun.Ident(f.column), string(f.value))
-		}
+func (p listVMs) where(me Caller, s *stock, q *bun.SelectQuery) *bun.SelectQuery {
+	if !me.Admin {
+		q = q.Where("account = ?", me.AccountID)
 	}
+	if p.Account != "" {
+		a, _ := s.accountNamed(p.Account)
+		q = q.Where("account = ?", a.ID)
+	}
+	q = equals(q, map[string]string{
+		"id": string(p.ID), "zone": string(p.Zone), "host": string(p.Host), "template": string(p.Template), "offering": string(p.Offering),
+	})
+	q = like(named(named(q, "name", p.Name), "state", p.State), p.Keyword, "name", "display")
 	if len(p.IDs) > 0 {
 		q = q.Where("id IN (?)", bun.List(p.IDs))
 	}
-	if p.Name != "" {
-		q = q.Where("lower(name) = ?", strings.ToLower(p.Name))
+	if p.HAEnable != nil {
+		q = q.Where("ha_enable = ?", *p.HAEnable)
 	}
-	if p.State != "" {
-		q = q.Where("lower(state) = ?", strings.ToLower(p.State))
-	}
-	if p.Keyword != "" {
-		like := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(strings.ToLower(p.Keyword)) + "%"
-		q = q.Where(`(lower(name) LIKE ? ESCAPE '\' OR lower(display) LIKE ? ESCAPE '\')`, like, like)
+	for _, t := range p.Tags {
+		q = q.Where("id IN (SELECT resource FROM rs_tag WHERE name = ? AND (? = '' OR value = ?))", t.Key, t.Value, t.Value)
 	}
 	if p.Network != "" {
 		q = q.Where("id IN (SELECT vm FROM rs_nic WHERE network = ?)", string(p.Network))
@@ -112,16 +96,14 @@ func (p listVMs) where(s *stock, q *bun.SelectQuery) *bun.SelectQuery {
 // nicsOf gives the cards of machines, by machine, in order.
 func nicsOf(ctx context.Context, q bun.IDB, vms ...string) (map[string][]nicRow, error) {
 	out := map[string][]nicRow{}
-	for len(vms) > 0 {
-		n := min(len(vms), 500)
-		rows, err := all[nicRow](ctx, q, "vm IN (?)", bun.List(vms[:n]))
+	for part := range slices.Chunk(vms, 500) {
+		rows, err := all[nicRow](ctx, q, "vm IN (?)", bun.List(part))
 		if err != nil {
 			return nil, err
 		}
 		for _, r := range rows {
 			out[r.VM] = append(out[r.VM], r)
 		}
-		vms = vms[n:]
 	}
 	return out, nil
 }

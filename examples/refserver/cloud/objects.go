@@ -1,9 +1,12 @@
 package cloud
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/netip"
+
+	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
@@ -44,7 +47,7 @@ type VM struct {
 	NIC                 []NIC             `json:"nic"`
 	SecurityGroup       []string          `json:"securitygroup"`
 	AffinityGroup       []string          `json:"affinitygroup"`
-	Tags                []string          `json:"tags"`
+	Tags                []Tag             `json:"tags"`
 	Details             map[string]string `json:"details"`
 	UserData            string            `json:"userdata,omitempty"`
 	csapi.Pending
@@ -106,8 +109,22 @@ type Host struct {
 	LastPinged      csapi.Time `json:"lastpinged,omitzero"`
 	Created         csapi.Time `json:"created"`
 	HAHost          bool       `json:"hahost"`
+	HostTags        string     `json:"hosttags,omitempty"`
+	Annotation      string     `json:"annotation,omitempty"`
 	Suitable        *bool      `json:"suitableformigration,omitempty"`
 	HasCapacity     *bool      `json:"hasenoughcapacity,omitempty"`
+	StorageMotion   *bool      `json:"requiresStorageMotion,omitempty" doc:"never"`
+	csapi.Pending
+}
+
+// Resource is what jobs about it name.
+func (h Host) Resource() string { return hostResource(h.ID) }
+
+func hostResource(id string) string { return csapi.ResourceOf("Host", id) }
+
+// HostResult is the result of a job about a host.
+type HostResult struct {
+	Host Host `json:"host"`
 }
 
 // ObjectName is the key of a list of them.
@@ -115,17 +132,69 @@ func (Host) ObjectName() string { return "host" }
 
 // Zone is a zone as answers show it.
 type Zone struct {
-	ID              string   `json:"id"`
-	Name            string   `json:"name"`
-	NetworkType     string   `json:"networktype"`
-	AllocationState string   `json:"allocationstate"`
-	SecurityGroups  bool     `json:"securitygroupsenabled"`
-	LocalStorage    bool     `json:"localstorageenabled"`
-	Tags            []string `json:"tags"`
+	ID              string `json:"id"`
+	Name            string `json:"name"`
+	NetworkType     string `json:"networktype"`
+	AllocationState string `json:"allocationstate"`
+	SecurityGroups  bool   `json:"securitygroupsenabled"`
+	LocalStorage    bool   `json:"localstorageenabled"`
+	Tags            []Tag  `json:"tags"`
 }
 
 // ObjectName is the key of a list of them.
 func (Zone) ObjectName() string { return "zone" }
+
+// Pod is a pod as answers show it.
+type Pod struct {
+	ID              string `json:"id"`
+	Name            string `json:"name"`
+	ZoneID          string `json:"zoneid"`
+	ZoneName        string `json:"zonename"`
+	AllocationState string `json:"allocationstate"`
+}
+
+// ObjectName is the key of a list of them.
+func (Pod) ObjectName() string { return "pod" }
+
+// Cluster is a cluster as answers show it.
+type Cluster struct {
+	ID              string `json:"id"`
+	Name            string `json:"name"`
+	ZoneID          string `json:"zoneid"`
+	ZoneName        string `json:"zonename"`
+	PodID           string `json:"podid"`
+	PodName         string `json:"podname"`
+	HypervisorType  string `json:"hypervisortype"`
+	ClusterType     string `json:"clustertype"`
+	AllocationState string `json:"allocationstate"`
+	ManagedState    string `json:"managedstate"`
+}
+
+// ObjectName is the key of a list of them.
+func (Cluster) ObjectName() string { return "cluster" }
+
+// Volume is a volume as answers show it.
+type Volume struct {
+	ID          string     `json:"id"`
+	Name        string     `json:"name"`
+	Type        string     `json:"type"`
+	State       string     `json:"state"`
+	ZoneID      string     `json:"zoneid"`
+	ZoneName    string     `json:"zonename"`
+	Account     string     `json:"account"`
+	DomainID    string     `json:"domainid"`
+	StorageType string     `json:"storagetype"`
+	Size        int64      `json:"size" doc:"bytes"`
+	DeviceID    int64      `json:"deviceid"`
+	Created     csapi.Time `json:"created"`
+	VMID        string     `json:"virtualmachineid,omitempty"`
+	VMName      string     `json:"vmname,omitempty"`
+	VMState     State      `json:"vmstate,omitempty"`
+	Tags        []Tag      `json:"tags"`
+}
+
+// ObjectName is the key of a list of them.
+func (Volume) ObjectName() string { return "volume" }
 
 // Offering is a service offering as answers show it.
 type Offering struct {
@@ -160,7 +229,7 @@ type Template struct {
 	Created     csapi.Time `json:"created"`
 	OSTypeName  string     `json:"ostypename"`
 	Type        string     `json:"templatetype"`
-	Tags        []string   `json:"tags"`
+	Tags        []Tag      `json:"tags"`
 }
 
 // ObjectName is the key of a list of them.
@@ -168,20 +237,20 @@ func (Template) ObjectName() string { return "template" }
 
 // Network is a network as answers show it.
 type Network struct {
-	ID          string   `json:"id"`
-	Name        string   `json:"name"`
-	DisplayText string   `json:"displaytext"`
-	ZoneID      string   `json:"zoneid"`
-	ZoneName    string   `json:"zonename"`
-	Type        string   `json:"type"`
-	TrafficType string   `json:"traffictype"`
-	State       string   `json:"state"`
-	CIDR        string   `json:"cidr"`
-	Gateway     string   `json:"gateway"`
-	Netmask     string   `json:"netmask"`
-	System      bool     `json:"issystem"`
-	Deployable  bool     `json:"canusefordeploy"`
-	Tags        []string `json:"tags"`
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	DisplayText string `json:"displaytext"`
+	ZoneID      string `json:"zoneid"`
+	ZoneName    string `json:"zonename"`
+	Type        string `json:"type"`
+	TrafficType string `json:"traffictype"`
+	State       string `json:"state"`
+	CIDR        string `json:"cidr"`
+	Gateway     string `json:"gateway"`
+	Netmask     string `json:"netmask"`
+	System      bool   `json:"issystem"`
+	Deployable  bool   `json:"canusefordeploy"`
+	Tags        []Tag  `json:"tags"`
 }
 
 // ObjectName is the key of a list of them.
@@ -192,33 +261,45 @@ const kvm = "KVM"
 // instance is the machine's name on its host.
 func (v *vmRow) instance() string { return fmt.Sprintf("i-2-%d-VM", v.Seq) }
 
-// show makes the answer's object; nics are the machine's, in order.
-func (c *Cloud) show(v *vmRow, nics []nicRow, userData bool) VM {
-	s, o := c.inv.now(), c.inv.owner
-	of, t := s.offering(v.Offering), s.template(v.Template)
+// parts are what belongs to machines, by machine, and is kept in tables of its own.
+type parts struct {
+	nics map[string][]nicRow
+	tags map[string][]tagRow
+}
+
+func partsOf(ctx context.Context, q bun.IDB, vms ...string) (p parts, err error) {
+	if p.nics, err = nicsOf(ctx, q, vms...); err == nil {
+		p.tags, err = tagsOf(ctx, q, vms...)
+	}
+	return p, err
+}
+
+// show makes the answer's object.
+func (c *Cloud) show(ctx context.Context, v *vmRow, p parts, userData bool) VM {
+	s := c.inv.now()
+	of, t, owner := s.offering(v.Offering), s.template(v.Template), s.account(v.Account)
+	user := s.userOf(v.Account)
 	out := VM{
 		ID: v.ID, Name: v.Name, DisplayName: v.Display, State: v.State,
-		Account: o.Account, DomainID: o.DomainID, Domain: o.Domain, UserID: o.UserID, Username: o.Username,
+		Account: owner.Name, DomainID: owner.DomainID, Domain: owner.Domain, UserID: user.ID, Username: user.Name,
 		Created: csapi.Time(at(v.Created)), LastUpdated: csapi.Time(at(v.Updated)),
 		ZoneID: v.Zone, ZoneName: s.zone(v.Zone).Name,
 		TemplateID: t.ID, TemplateName: t.Name, TemplateDisplayText: t.Display,
 		OfferingID: of.ID, OfferingName: of.Name, CPUNumber: int(of.CPUs), CPUSpeed: int(of.MHz), Memory: int(of.MemoryMiB),
-		Hypervisor: kvm, InstanceName: v.instance(), DisplayVM: true, Group: v.Group,
-		NIC: []NIC{}, SecurityGroup: []string{}, AffinityGroup: []string{}, Tags: []string{}, Details: map[string]string{},
+		Hypervisor: kvm, InstanceName: v.instance(), HAEnable: v.HAEnable, DisplayVM: true, Group: v.Group,
+		NIC: []NIC{}, SecurityGroup: []string{}, AffinityGroup: []string{}, Tags: s.showTags(p.tags[v.ID]), Details: v.details(),
 	}
 	switch {
+	case !CallerOf(ctx).Admin:
 	case v.Host != "":
 		out.HostID, out.HostName = v.Host, s.host(v.Host).Name
 	case v.State == Destroyed || v.State == Expunging: // as CloudStack does: where it was
 		out.HostName = s.host(v.LastHost).Name
 	}
-	if v.Details != "" {
-		_ = json.Unmarshal([]byte(v.Details), &out.Details) // written by deploy
-	}
 	if userData {
 		out.UserData = v.UserData
 	}
-	for _, n := range nics {
+	for _, n := range p.nics[v.ID] {
 		net := s.network(n.Network)
 		out.NIC = append(out.NIC, NIC{
 			ID: n.ID, NetworkID: n.Network, NetworkName: net.Name, IPAddress: n.Address, Netmask: net.netmask(), Gateway: net.Gateway,
@@ -226,6 +307,24 @@ func (c *Cloud) show(v *vmRow, nics []nicRow, userData bool) VM {
 		})
 	}
 	return out
+}
+
+func (v *vmRow) details() map[string]string {
+	out := map[string]string{}
+	if v.Details != "" {
+		_ = json.Unmarshal([]byte(v.Details), &out) // written by setDetails
+	}
+	return out
+}
+
+func (v *vmRow) setDetails(d map[string]string) error {
+	if len(d) == 0 {
+		v.Details = ""
+		return nil
+	}
+	b, err := json.Marshal(d)
+	v.Details = string(b)
+	return err
 }
 
 func (n networkRow) netmask() string {
@@ -244,11 +343,11 @@ func (s *stock) showHost(h hostRow, u tracker.Usage, node string) Host {
 	total := h.CPUs * vcpuRatio
 	share := fmt.Sprintf("%.1f%%", 100*float64(u.Used.VCPUs)/float64(max(1, total)))
 	out := Host{
-		ID: h.ID, Name: h.Name, State: "Up", ResourceState: "Enabled", Type: "Routing", IPAddress: h.Address,
+		ID: h.ID, Name: h.Name, State: "Up", ResourceState: h.shown(), Type: "Routing", IPAddress: h.Address,
 		ZoneID: pod.Zone, ZoneName: s.zone(pod.Zone).Name, PodID: pod.ID, PodName: pod.Name, ClusterID: cluster.ID, ClusterName: cluster.Name,
 		Hypervisor: kvm, Version: csVersion, CPUNumber: int(h.CPUs), CPUSpeed: h.MHz, CPUUsed: share, CPUAllocated: share,
 		MemoryTotal: h.MemoryMiB << 20, MemoryAllocated: u.Used.MemoryMiB << 20, MemoryUsed: u.Used.MemoryMiB << 20,
-		LastPinged: csapi.Time(u.At), Created: csapi.Time(at(h.Created)),
+		LastPinged: csapi.Time(u.At), Created: csapi.Time(at(h.Created)), HostTags: h.Tags, Annotation: h.Annotation,
 	}
 	out.ServerID, out.ServerName = s.server(node)
 	return out

@@ -23,17 +23,18 @@ func (c *Cloud) place(ctx context.Context, r *bringUp) error {
 		r.Host = v.Host
 		return failed(ctx, c.claim(ctx, r.VM, v.Host))
 	}
-	if err := c.tracker.Refresh(ctx); err != nil {
+	fit, err := c.candidates(ctx, v, r.Only)
+	if err != nil {
 		return err
 	}
 	last := errors.New("no host fits")
-	for _, host := range c.candidates(v, r.Only) {
+	for _, host := range fit {
 		err := c.claim(ctx, r.VM, host)
 		switch {
 		case err == nil:
 			r.Host = host
 			return nil
-		case errors.Is(err, tracker.ErrNoRoom), errors.Is(err, tracker.ErrDisabled), errors.Is(err, tracker.ErrNotFound):
+		case full(err):
 			last = err
 		default:
 			return failed(ctx, err)
@@ -42,41 +43,56 @@ func (c *Cloud) place(ctx context.Context, r *bringUp) error {
 	return noCapacity(r.VM, last)
 }
 
-// candidates are the hosts where the machine fits as far as this node knows, best first.
-func (c *Cloud) candidates(v *vmRow, only string) []string {
+// candidates are the hosts, other than its own, where the machine fits as far as this node knows, best first.
+func (c *Cloud) candidates(ctx context.Context, v *vmRow, only string) ([]string, error) {
+	if err := c.tracker.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	hosts, err := all[hostRow](ctx, c.bun, "")
+	if err != nil {
+		return nil, err
+	}
 	amount := c.amount(c.inv.now().offering(v.Offering))
 	var fit []tracker.Usage
-	for _, u := range c.tracker.Hosts() {
-		if ok, _ := c.tracker.Fits(u.Host, amount, nil); ok && (only == "" || u.Host == only) && c.hosts.has(u.Host) {
+	for _, h := range hosts {
+		u, _ := c.tracker.Usage(h.ID)
+		if ok, _ := c.tracker.Fits(h.ID, amount, nil); ok && h.open() && h.ID != v.Host && (only == "" || h.ID == only) {
 			fit = append(fit, u)
 		}
 	}
 	slices.SortStableFunc(fit, func(a, b tracker.Usage) int {
-		if (a.Host == v.LastHost) != (b.Host == v.LastHost) {
-			if a.Host == v.LastHost {
-				return -1
+		last := func(u tracker.Usage) int {
+			if u.Host == v.LastHost {
+				return 0
 			}
 			return 1
 		}
-		return cmp.Compare(b.Free.MemoryMiB, a.Free.MemoryMiB)
+		return cmp.Or(cmp.Compare(last(a), last(b)), cmp.Compare(b.Free.MemoryMiB, a.Free.MemoryMiB), cmp.Compare(a.Host, b.Host))
 	})
 	ids := make([]string, len(fit))
 	for i, u := range fit {
 		ids[i] = u.Host
 	}
-	return ids
+	return ids, nil
 }
 
 // claim holds room on the host and notes it with the machine, both or neither.
 func (c *Cloud) claim(ctx context.Context, vm, host string) error {
 	return c.change(ctx, vm, func(ctx context.Context, q *tx, v *vmRow) error {
 		v.Host = host
-		_, err := c.tracker.ClaimTx(ctx, q.tx, tracker.Request{
-			ID: claimID(ctx), Host: host, Workload: vm, Amount: c.amount(c.inv.now().offering(v.Offering)),
-			Epoch: epoch(ctx), Owner: v.Name,
-		})
-		return err
+		return c.hold(ctx, q, v, host)
 	})
+}
+
+// hold claims room for the machine on a host that is open for it.
+func (c *Cloud) hold(ctx context.Context, q *tx, v *vmRow, host string) error {
+	if err := q.lockOpen(ctx, host); err != nil {
+		return err
+	}
+	_, err := c.tracker.ClaimTx(ctx, q.tx, tracker.Request{
+		ID: claimID(ctx), Host: host, Workload: v.ID, Amount: c.amount(c.inv.now().offering(v.Offering)), Epoch: epoch(ctx), Owner: v.Name,
+	})
+	return err
 }
 
 func (c *Cloud) unplace(ctx context.Context, r *bringUp) error {

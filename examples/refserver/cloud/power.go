@@ -6,7 +6,6 @@ import (
 
 	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/hypervisor"
-	"github.com/drover-cloud/drover/job"
 )
 
 // grace is how long a guest may take to shut down before it is forced.
@@ -81,7 +80,7 @@ func (c *Cloud) haltOnHost(ctx context.Context, v *vmRow, forced bool) error {
 	if v.Host == "" {
 		return nil
 	}
-	d, err := c.hosts.driver(v.Host)
+	d, err := c.hosts.driver(ctx, v.Host)
 	if err != nil {
 		return err
 	}
@@ -102,7 +101,7 @@ func (c *Cloud) rebootVM(ctx context.Context, p rebootVM) (VMResult, error) {
 	if err != nil {
 		return VMResult{}, err
 	}
-	d, err := c.hosts.driver(v.Host)
+	d, err := c.hosts.driver(ctx, v.Host)
 	if err != nil {
 		return VMResult{}, err
 	}
@@ -137,48 +136,13 @@ func (c *Cloud) destroyVM(ctx context.Context, p destroyVM) (VMResult, error) {
 			return VMResult{}, err
 		}
 	}
-	if p.Expunge {
-		return c.expunge(ctx, id)
-	}
-	return c.result(ctx, id)
-}
-
-// expunge removes what is left of a destroyed machine. The rows go in the transaction that keeps the job's result, since
-// a run after it would not find the machine.
-func (c *Cloud) expunge(ctx context.Context, id string) (VMResult, error) {
-	err := c.change(ctx, id, func(_ context.Context, _ *tx, v *vmRow) error { v.State = Expunging; return nil })
-	if err != nil {
-		return VMResult{}, err
+	if !p.Expunge {
+		return c.result(ctx, id)
 	}
 	r, err := c.result(ctx, id)
 	if err != nil {
 		return VMResult{}, err
 	}
-	if err := c.forget(ctx, id); err != nil {
-		return VMResult{}, failed(ctx, err)
-	}
-	return r, c.in(ctx, func(ctx context.Context, q *tx) error {
-		if err := q.unwire(ctx, id); err != nil {
-			return err
-		}
-		for _, s := range []string{`DELETE FROM rs_volume WHERE vm = ?`, `DELETE FROM rs_vm WHERE id = ?`} {
-			if _, err := q.exec(ctx, s, id); err != nil {
-				return err
-			}
-		}
-		return job.FinishTx(ctx, q.tx, r)
-	})
-}
-
-// forget undefines the machine on the host where it was last.
-func (c *Cloud) forget(ctx context.Context, id string) error {
-	v, err := vmByID(ctx, c.bun, id)
-	if err != nil || v.LastHost == "" || !c.hosts.has(v.LastHost) {
-		return err
-	}
-	d, err := c.hosts.driver(v.LastHost)
-	if err != nil {
-		return err
-	}
-	return d.Undefine(ctx, id)
+	r.VM.State = Expunging
+	return r, c.expunge(ctx, id, r)
 }

@@ -47,6 +47,12 @@ type hostRow struct {
 	CPUs      int64  `bun:"cpus"`
 	MHz       int64  `bun:"mhz"`
 	MemoryMiB int64  `bun:"memory_mib"`
+
+	State      ResourceState `bun:"resource_state"`
+	Disabled   bool          `bun:"disabled"` // by the operator
+	Tags       string        `bun:"tags"`
+	Annotation string        `bun:"annotation"`
+	Job        string        `bun:"job"` // that changes State, or changed it last
 }
 
 type offeringRow struct {
@@ -93,11 +99,13 @@ type vmRow struct {
 	State    State  `bun:"state"`
 	Host     string `bun:"host"`
 	LastHost string `bun:"last_host"`
+	Target   string `bun:"target"` // of a move under way
 	Job      string `bun:"job"`    // that moves it, or moved it last
 	Before   State  `bun:"before"` // state before Job moved it
 	Group    string `bun:"group_name"`
 	UserData string `bun:"user_data"`
 	Details  string `bun:"details"` // JSON
+	HAEnable bool   `bun:"ha_enable"`
 	Updated  int64  `bun:"updated"`
 }
 
@@ -120,30 +128,46 @@ type volumeRow struct {
 	SizeMiB int64  `bun:"size_mib"`
 }
 
-// vm reads a machine; store.ErrNotFound if there is none.
+// vmByID reads a machine; store.ErrNotFound if there is none.
 func vmByID(ctx context.Context, q bun.IDB, id string) (*vmRow, error) {
-	var v vmRow
-	err := q.NewSelect().Model(&v).Where("id = ?", id).Scan(ctx)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return nil, fmt.Errorf("cloud: vm %s: %w", id, store.ErrNotFound)
-	case err != nil:
-		return nil, fmt.Errorf("cloud: vm %s: %w", id, err)
+	return rowByID(ctx, q, "vm", id, new(vmRow))
+}
+
+// hostByID reads a host; store.ErrNotFound if there is none.
+func hostByID(ctx context.Context, q bun.IDB, id string) (*hostRow, error) {
+	return rowByID(ctx, q, "host", id, new(hostRow))
+}
+
+func rowByID[R any](ctx context.Context, q bun.IDB, what, id string, row *R) (*R, error) {
+	err := q.NewSelect().Model(row).Where("id = ?", id).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = store.ErrNotFound
 	}
-	return &v, nil
+	if err != nil {
+		return nil, fmt.Errorf("cloud: %s %s: %w", what, id, err)
+	}
+	return row, nil
 }
 
 // save writes a machine that nobody else has written since it was read.
 func (q *tx) save(ctx context.Context, v *vmRow) error {
-	read := v.Version
-	v.Version++
 	v.Updated = q.now
-	r, err := q.NewUpdate().Model(v).Where("id = ? AND version = ?", v.ID, read).Exec(ctx)
+	return saveRow(ctx, q, v, &v.base)
+}
+
+// saveHost writes a host that nobody else has written since it was read.
+func (q *tx) saveHost(ctx context.Context, h *hostRow) error { return saveRow(ctx, q, h, &h.base) }
+
+// saveRow is the compare-and-set; b is the row's.
+func saveRow(ctx context.Context, q *tx, row any, b *base) error {
+	read := b.Version
+	b.Version++
+	r, err := q.NewUpdate().Model(row).Where("id = ? AND version = ?", b.ID, read).Exec(ctx)
 	if err != nil {
-		return fmt.Errorf("cloud: vm %s: %w", v.ID, err)
+		return fmt.Errorf("cloud: %s: %w", b.ID, err)
 	}
 	if n, err := r.RowsAffected(); err != nil || n == 0 {
-		return fmt.Errorf("cloud: vm %s: %w", v.ID, errors.Join(store.ErrConflict, err))
+		return fmt.Errorf("cloud: %s: %w", b.ID, errors.Join(store.ErrConflict, err))
 	}
 	return nil
 }

@@ -34,6 +34,16 @@ type Seed struct {
 	}
 }
 
+// Owner is the first account, an admin, with its user and domain.
+type Owner struct {
+	Account   string `json:"account"`
+	AccountID string `json:"accountid"`
+	Domain    string `json:"domain"`
+	DomainID  string `json:"domainid"`
+	Username  string `json:"username"`
+	UserID    string `json:"userid"`
+}
+
 // SeedObject is an object with nothing but a name.
 type SeedObject struct{ ID, Name string }
 
@@ -125,9 +135,11 @@ func (p *planter) all(ctx context.Context) error {
 		}
 	}
 	o := s.Owner
-	_, err := p.q.exec(ctx, `INSERT INTO rs_owner (account, account_id, domain, domain_id, username, user_id) VALUES (?, ?, ?, ?, ?, ?)`,
-		o.Account, or(o.AccountID, p.newID), o.Domain, or(o.DomainID, p.newID), o.Username, or(o.UserID, p.newID))
-	return err
+	a := accountRow{base: p.base(o.AccountID, 0), Name: o.Account, Kind: adminAccount, Domain: o.Domain, DomainID: or(o.DomainID, p.newID)}
+	if err := p.q.insert(ctx, &a); err != nil {
+		return err
+	}
+	return p.q.insert(ctx, &userRow{base: p.base(o.UserID, 0), Name: o.Username, Account: a.ID})
 }
 
 // hosts adds host-a, host-b, … that are missing.
@@ -155,7 +167,7 @@ func (p *planter) hosts(ctx context.Context, n int) error {
 		t := p.s.HostType
 		row := &hostRow{
 			base: p.base(o.ID, i), Name: o.Name, Cluster: clusters[0].ID, Address: netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i + 1)}).String(),
-			CPUs: t.CPUs, MHz: t.MHz, MemoryMiB: t.Memory,
+			CPUs: t.CPUs, MHz: t.MHz, MemoryMiB: t.Memory, State: HostEnabled,
 		}
 		if err := p.q.insert(ctx, row); err != nil {
 			return err

@@ -94,11 +94,11 @@ func (c *Cloud) result(ctx context.Context, id string) (VMResult, error) {
 	if err != nil {
 		return VMResult{}, err
 	}
-	nics, err := nicsOf(ctx, c.bun, id)
+	parts, err := partsOf(ctx, c.bun, id)
 	if err != nil {
 		return VMResult{}, err
 	}
-	return VMResult{c.show(v, nics[id], false)}, nil
+	return VMResult{c.show(ctx, v, parts, false)}, nil
 }
 
 // release gives the machine's room back.
@@ -129,7 +129,7 @@ func (c *Cloud) truth(ctx context.Context, v *vmRow) State {
 	if v.Host == "" {
 		return Stopped
 	}
-	d, err := c.hosts.driver(v.Host)
+	d, err := c.hosts.driver(ctx, v.Host)
 	if err != nil {
 		return Unknown
 	}

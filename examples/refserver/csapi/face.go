@@ -35,7 +35,7 @@ type Config struct {
 
 // Nodes knows the management server of a node.
 type Nodes interface {
-	ManagementServer(node string) (id, name string)
+	ManagementServer(ctx context.Context, node string) (id, name string)
 }
 
 // Face serves /client/api.

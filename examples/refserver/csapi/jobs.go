@@ -62,12 +62,18 @@ type listAsyncJobs struct {
 	LongerThan   int64         `param:"runninglongerthan,min=0,roles=admin" doc:"seconds"`
 }
 
+type cancelAsyncJob struct {
+	JobID  dispatch.UUID `param:"jobid,required"`
+	Reason string        `param:"reason"`
+}
+
 var unfinished = []job.State{job.Scheduled, job.Waiting, job.Ready, job.Running, job.Parked}
 
 func (f *Face) register() {
 	r := f.cfg.Registry
 	dispatch.Sync(r, "queryAsyncJobResult", f.query, dispatch.Doc("Retrieves the current status of an asynchronous job, waiting for its end for a while"),
 		dispatch.Since("1.0"), dispatch.Timeout(time.Minute))
+	dispatch.Sync(r, "cancelAsyncJob", f.cancel, dispatch.Doc("Cancels an asynchronous job, where its command can still be"), dispatch.Timeout(time.Minute))
 	dispatch.List(r, "listAsyncJobs", f.list, dispatch.Doc("Lists asynchronous jobs, by default the unfinished ones"), dispatch.Since("1.0"))
 	dispatch.List(r, "listApis", f.apis, dispatch.Doc("Lists the commands that the caller may use"), dispatch.Since("1.0"))
 }
@@ -90,10 +96,58 @@ func (f *Face) query(ctx context.Context, c queryAsyncJobResult) (asyncJob, erro
 	return f.show(ctx, j), nil
 }
 
+// unwinding is how long the answer of a cancel waits for a handler to end.
+const unwinding = 5 * time.Second
+
+func (f *Face) cancel(ctx context.Context, c cancelAsyncJob) (asyncJob, error) {
+	j, err := f.own(ctx, c.JobID)
+	if err != nil {
+		return asyncJob{}, err
+	}
+	if final(j.State) {
+		return asyncJob{}, dispatch.Errorf(dispatch.WrongState, "job %s has ended already: %s", j.ID, j.State)
+	}
+	by := "admin"
+	if id, ok := dispatch.Caller(ctx).(interface{ Identity() map[string]string }); ok {
+		by = id.Identity()["user"]
+	}
+	reason := by
+	if c.Reason != "" {
+		reason += ": " + c.Reason
+	}
+	if _, err := f.cfg.Jobs.Cancel(ctx, j.ID, reason); err != nil {
+		return asyncJob{}, err
+	}
+	f.holds.wait(ctx, j.ID, unwinding)
+	if j, err = f.own(ctx, c.JobID); err != nil {
+		return asyncJob{}, err
+	}
+	return f.show(ctx, j), nil
+}
+
+// own reads a job that the caller may see: any for an admin, else those of its account.
+func (f *Face) own(ctx context.Context, id dispatch.UUID) (*job.Job, error) {
+	j, err := f.cfg.Jobs.Get(ctx, string(id))
+	if err == nil {
+		if only := account(ctx); only != "" && j.Identity["account"] != only {
+			err = job.ErrNotFound
+		}
+	}
+	return j, noJob(err, id)
+}
+
+// account is the only one whose jobs the caller may see; "" = all.
+func account(ctx context.Context) string {
+	caller := dispatch.Caller(ctx)
+	if id, ok := caller.(interface{ Identity() map[string]string }); ok && !isAdmin(caller) {
+		return id.Identity()["account"]
+	}
+	return ""
+}
+
 func (f *Face) find(ctx context.Context, c queryAsyncJobResult) (*job.Job, error) {
 	if c.JobID != "" {
-		j, err := f.cfg.Jobs.Get(ctx, string(c.JobID))
-		return j, noJob(err, c.JobID)
+		return f.own(ctx, c.JobID)
 	}
 	if c.ResourceType == "" || c.ResourceID == "" {
 		return nil, BadParam("jobid", dispatch.Missing, "", "missing parameter jobid, or resourcetype and resourceid")
@@ -103,7 +157,7 @@ func (f *Face) find(ctx context.Context, c queryAsyncJobResult) (*job.Job, error
 		return nil, err
 	}
 	q := job.Query{
-		Resource: ResourceOf(typ, string(c.ResourceID)), Newest: true, Limit: 1,
+		Resource: ResourceOf(typ, string(c.ResourceID)), Newest: true, Limit: 1, Account: account(ctx),
 		States: append(slices.Clone(unfinished), job.Succeeded, job.Failed, job.Cancelled),
 	}
 	for j, err := range f.cfg.Jobs.List(ctx, q) {
@@ -113,7 +167,7 @@ func (f *Face) find(ctx context.Context, c queryAsyncJobResult) (*job.Job, error
 }
 
 func (f *Face) list(ctx context.Context, c listAsyncJobs) (dispatch.Page[asyncJob], error) {
-	q := job.Query{Created: job.Range{From: c.Start, To: c.End}, Older: time.Duration(c.LongerThan) * time.Second, Limit: 500}
+	q := job.Query{Created: job.Range{From: c.Start, To: c.End}, Older: time.Duration(c.LongerThan) * time.Second, Limit: 500, Account: account(ctx)}
 	var err error
 	if q.States, err = states(c.Status); err != nil {
 		return dispatch.Page[asyncJob]{}, err
@@ -179,16 +233,25 @@ func states(status string) ([]job.State, error) {
 	return nil, BadParam("jobstatus", dispatch.NotOneOf, status, "0, 1, 2 or the name of a state")
 }
 
+func first(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
 func final(s job.State) bool { return s == job.Succeeded || s == job.Failed || s == job.Cancelled }
 
 // resourceTypes are what jobs are about here, by lower-case name.
-var resourceTypes = map[string]string{"virtualmachine": "VirtualMachine", "host": "Host"}
+var resourceTypes = map[string]string{
+	"virtualmachine": "VirtualMachine", "host": "Host", "volume": "Volume", "network": "Network", "template": "Template",
+}
 
 func resourceType(s string) (string, error) {
 	if typ, ok := resourceTypes[strings.ToLower(s)]; ok {
 		return typ, nil
 	}
-	return "", BadParam("resourcetype", dispatch.NotOneOf, s, "VirtualMachine or Host")
+	return "", BadParam("resourcetype", dispatch.NotOneOf, s, "VirtualMachine, Host, Volume, Network or Template")
 }
 
 func noJob(err error, id dispatch.UUID) error {
@@ -211,7 +274,7 @@ func (f *Face) show(ctx context.Context, j *job.Job) asyncJob {
 		if node == "" {
 			node = id["node"]
 		}
-		a.ServerID, a.ServerName = f.cfg.Nodes.ManagementServer(node)
+		a.ServerID, a.ServerName = f.cfg.Nodes.ManagementServer(ctx, node)
 	}
 	if !final(j.State) {
 		return a
@@ -226,7 +289,7 @@ func (f *Face) show(ctx context.Context, j *job.Job) asyncJob {
 		return a
 	case job.Cancelled:
 		a.State = string(job.Cancelled)
-		a.Result = refusal(530, "job is cancelled by "+j.CancelBy+": "+j.CancelReason)
+		a.Result = refusal(530, "job is cancelled by "+first(j.CancelReason, j.CancelBy))
 	default:
 		e := &dispatch.Error{Code: dispatch.Internal, Text: "internal error"}
 		if j.Error != nil {

@@ -129,7 +129,7 @@ func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.Maste
 	s.cloud, err = cloud.Open(ctx, cloud.Config{
 		Env: s.env, DB: s.db, Bun: s.bun, Seed: seed, MasterKey: key, DevKey: s.cfg.DevKey,
 		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, Migrate: s.cfg.Migrate != "off", Single: !s.cfg.postgres(),
-		SimTimes: sim.Times{Define: -1, Start: latency, Stop: latency, Reboot: latency},
+		SimTimes: sim.Times{Define: -1, Start: latency, Stop: latency, Reboot: latency, Migrate: latency},
 	})
 	if err != nil {
 		return &FlagError{"db", err}
@@ -173,7 +173,7 @@ func (s *Server) wire() (err error) {
 		return err
 	}
 	s.face, err = csapi.New(csapi.Config{
-		Env: s.env, Registry: s.cloud.Registry(s.jobs), Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
+		Env: s.env, Registry: s.cloud.Registry(s.jobs, s.session), Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
 		Hold: c.Hold, MaxHolds: c.MaxHolds, EnforceTimestamps: c.Timestamps,
 	})
 	if err != nil {

@@ -126,7 +126,7 @@ func TestStart(t *testing.T) {
 		if err := begin(t, args...); err == nil || !strings.Contains(err.Error(), "newer") || !strings.HasPrefix(err.Error(), "-db: ") {
 			t.Errorf("newer tables: %v", err)
 		}
-		if _, err := s.bun.Exec(`UPDATE rs_schema SET version = 1`); err != nil {
+		if _, err := s.bun.Exec(`UPDATE rs_schema SET version = 2`); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.bun.Exec(`INSERT INTO drover_migration (version, name, sum, at) VALUES (99, 'x', 'x', 0)`); err != nil {
@@ -257,7 +257,21 @@ var objects = map[string]string{
 	"nic": `id:s networkid:s networkname:s ipaddress:s netmask:s gateway:s macaddress:s isdefault:b type:s traffictype:s deviceid:s`,
 	"host": `id:s name:s state:s resourcestate:s type:s ipaddress:s zoneid:s zonename:s podid:s podname:s clusterid:s clustername:s hypervisor:s version:s
 		cpunumber:n cpuspeed:n cpuused:s cpuallocated:s memorytotal:n memoryallocated:n memoryused:n managementserverid?:s managementservername?:s
-		lastpinged?:d created:d hahost:b hosttags?:s suitableformigration?:b hasenoughcapacity?:b`,
+		lastpinged?:d created:d hahost:b hosttags?:s annotation?:s suitableformigration?:b hasenoughcapacity?:b requiresStorageMotion?:b jobid?:s jobstatus?:n`,
+	"pod":     `id:s name:s zoneid:s zonename:s allocationstate:s`,
+	"cluster": `id:s name:s zoneid:s zonename:s podid:s podname:s hypervisortype:s clustertype:s allocationstate:s managedstate:s`,
+	"volume": `id:s name:s type:s state:s zoneid:s zonename:s account:s domainid:s storagetype:s size:n deviceid:n created:d virtualmachineid?:s vmname?:s
+		vmstate?:s tags:l`,
+	"event": `id:s type:s level:s state:s description:s account:s domain:s domainid:s domainpath:s username:s created:d resourceid?:s resourcetype?:s
+		archived:b jobid?:s parentid?:s`,
+	"tag":              `key:s value:s resourceid:s resourcetype:s account:s domain:s domainid:s`,
+	"managementserver": `id:s name:s state:s version:s serviceip:s ipaddress:s lastserverstart:d agentscount:n pendingjobscount:n`,
+	"shutdown":         `managementserverid:s readyforshutdown:b shutdowntriggered:b maintenanceinitiated:b pendingjobscount:n agentscount:n state:s`,
+	"user":             `id:s username:s account:s accountid:s domain:s domainid:s firstname:s lastname:s email:s state:s accounttype:n created:d`,
+	"account":          `id:s name:s domain:s domainid:s state:s accounttype:n isdefault:b created:d`,
+	"capability": `cloudstackversion:s securitygroupsenabled:b apilimitmax:n apilimitinterval:n dynamicrolesenabled:b kvmsnapshotenabled:b
+		defaultuipagesize:n allowuserviewdestroyedvm:b`,
+	"eventtype":       `name:s`,
 	"zone":            `id:s name:s networktype:s allocationstate:s securitygroupsenabled:b localstorageenabled:b tags:l`,
 	"serviceoffering": `id:s name:s displaytext:s cpunumber:n cpuspeed:n memory:n created:d iscustomized:b offerha:b issystem:b`,
 	"template": `id:s name:s displaytext:s hypervisor:s zoneid:s zonename:s status:s isready:b ispublic:b isfeatured:b size:n created:d ostypename:s
@@ -329,6 +343,17 @@ func TestObjects(t *testing.T) {
 		check("serviceoffering", "listServiceOfferings", nil)
 		check("template", "listTemplates", params{"templatefilter": "all"})
 		check("network", "listNetworks", nil)
+		n.run("createTags", params{"resourceids": id, "resourcetype": "UserVm", "tags[0].key": "k", "tags[0].value": "v"})
+		for kind, command := range map[string]string{
+			"pod": "listPods", "cluster": "listClusters", "volume": "listVolumes", "event": "listEvents", "tag": "listTags", "user": "listUsers",
+			"account": "listAccounts", "managementserver": "listManagementServers", "eventtype": "listEventTypes",
+		} {
+			check(kind, command, nil)
+		}
+		check("host", "findHostsForMigration", params{"virtualmachineid": id})
+		hasShape(t, "capability", n.call("listCapabilities", nil).ok(t).body["capability"].(map[string]any))
+		ms := n.call("listManagementServers", nil).list("managementserver")[0]["id"].(string)
+		hasShape(t, "shutdown", n.call("readyForShutdown", params{"managementserverid": ms}).ok(t).body["readyforshutdown"].(map[string]any))
 		check("api", "listApis", nil)
 	})
 }
