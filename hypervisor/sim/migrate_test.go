@@ -22,7 +22,9 @@ func TestMigrate(t *testing.T) {
 		at   string // where it runs in the end
 	}{
 		{"to the end", func(context.Context, hypervisor.Migration, *sim.Driver, context.CancelFunc) {}, nil, "b"},
-		{"aborted", func(ctx context.Context, m hypervisor.Migration, _ *sim.Driver, _ context.CancelFunc) { _ = m.Abort(ctx) }, hypervisor.ErrAborted, "a"},
+		{"aborted", func(ctx context.Context, m hypervisor.Migration, _ *sim.Driver, _ context.CancelFunc) {
+			_ = m.Abort(ctx)
+		}, hypervisor.ErrAborted, "a"},
 		{"left", func(_ context.Context, _ hypervisor.Migration, _ *sim.Driver, leave context.CancelFunc) { leave() }, context.Canceled, "a"},
 		{"a higher epoch", func(ctx context.Context, _ hypervisor.Migration, from *sim.Driver, _ context.CancelFunc) {
 			_ = from.Start(ctx, id, hypervisor.StartOptions{Epoch: 9})

@@ -65,7 +65,9 @@ func TestCancel(t *testing.T) {
 			t.Errorf("it never started: %v", got)
 		}
 		vm, slow := n.deploy("slow", nil)
-		n.until(func() bool { return n.count(`SELECT count(*) FROM rs_event WHERE job = ? AND state = 'Started'`, slow) == 1 })
+		n.until(func() bool {
+			return n.count(`SELECT count(*) FROM rs_event WHERE job = ? AND state = 'Started'`, slow) == 1
+		})
 		began := time.Now()
 		a = cancel(slow).ok(t)
 		if took := time.Since(began); took > 5*time.Second {
