@@ -15,7 +15,7 @@ const oldestEvery = 10
 func (m *Manager) wantsClaim() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.more && !m.draining && !m.stopping && m.anyFree()
+	return m.more && !m.stopping && m.anyFree()
 }
 
 // claim takes jobs for the free slots and starts them.
@@ -24,14 +24,22 @@ func (m *Manager) claim(ctx context.Context) error {
 	var got Claimed
 	var at time.Time
 	in := m.inOne
-	if m.heard() {
+	m.mu.Lock()
+	closed := m.closed()
+	m.mu.Unlock()
+	if closed || m.heard() {
 		in = m.inTx
 	}
 	err := in(ctx, func(ctx context.Context, tx store.Tx) (err error) {
-		if c.Max == 0 && !m.reserve(&c) {
+		if c.Max == 0 && !m.reserve(&c, closed) {
 			return nil
 		}
-		at = m.env.Clock.Now()
+		at, c.Seqs = m.env.Clock.Now(), nil
+		if closed {
+			if c.Seqs, err = m.kin(ctx, tx); err != nil || len(c.Seqs) == 0 {
+				return err
+			}
+		}
 		if got, err = m.store.Claim(ctx, tx, c); err != nil {
 			return err
 		}
@@ -52,12 +60,16 @@ func (m *Manager) claim(ctx context.Context) error {
 	return nil
 }
 
-// reserve takes the free slots for a claim. It is called inside the transaction.
-func (m *Manager) reserve(c *Claim) bool {
+// reserve takes the free slots for a claim. It is called inside the transaction; closed is what the claim is made for.
+func (m *Manager) reserve(c *Claim, closed bool) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.more = false
-	if m.draining || m.stopping {
+	if m.stopping {
+		return false
+	}
+	if m.closed() != closed {
+		m.more = true
 		return false
 	}
 	c.Session, c.Kinds = m.bound.token, m.served

@@ -24,13 +24,17 @@ type Config struct {
 	Session *lease.Session   // nil only with empty Queues; run by the host, added to its Group before the manager
 	Turns   *syncqueue.Queue // nil = default policies on the Store's own Turns()
 	// Queues are the workers per queue, 0 to 100 000 each. Nil = {"default": 100}; empty = this node only submits.
-	Queues      map[string]int
+	Queues map[string]int
+	// MaxWaiting bounds, per queue, how many jobs wait for their turn or a worker, counted a second ago at most; 1 or more. A
+	// submission that would exceed it is refused with an *OverloadedError, children excepted. Default: none.
+	MaxWaiting  map[string]int
 	Poll        time.Duration // bound of what a lost hint delays; default 1 s, 100 ms to 1 min, shortened by 0–10 % jitter
 	ClaimBatch  int           // default 500, at most 1000
 	FinishBatch int           // default 500, at most 1000
 	FinishDelay time.Duration // how long a finish may wait for its batch while more handlers run than fit; default 5 ms, at most 100 ms
 	StopTimeout time.Duration // for handlers after Run's ctx has ended; default 30 s
 	Retain      time.Duration // of final jobs; default 24 h, at least 1 min
+	ReportAfter time.Duration // jobs that have not got on for so long are logged, and in Blocked; default 10 min, 1 s to 24 h
 	MaxArgs     int           // bytes; default 256 KiB, at most 16 MiB
 	MaxResult   int           // bytes; default 1 MiB, at most 16 MiB
 	Events      Sink          // nil = none
@@ -65,13 +69,14 @@ func (c Config) defaults() Config {
 	if c.Queues == nil {
 		c.Queues = map[string]int{defaultQueue: 100}
 	}
-	c.Queues = maps.Clone(c.Queues)
+	c.Queues, c.MaxWaiting = maps.Clone(c.Queues), maps.Clone(c.MaxWaiting)
 	fill(&c.Poll, time.Second)
 	fill(&c.ClaimBatch, 500)
 	fill(&c.FinishBatch, 500)
 	fill(&c.FinishDelay, 5*time.Millisecond)
 	fill(&c.StopTimeout, 30*time.Second)
 	fill(&c.Retain, 24*time.Hour)
+	fill(&c.ReportAfter, 10*time.Minute)
 	fill(&c.MaxArgs, 256<<10)
 	fill(&c.MaxResult, 1<<20)
 	return c
@@ -97,6 +102,14 @@ func (c Config) check() error {
 		}
 		if n := c.Queues[q]; n < 0 || n > maxWorkers {
 			return refused("Queues", fmt.Sprintf("%q: %d workers, must be 0 to %d", q, n, maxWorkers))
+		}
+	}
+	for _, q := range slices.Sorted(maps.Keys(c.MaxWaiting)) {
+		if why := badName(q); why != "" {
+			return refused("MaxWaiting", fmt.Sprintf("%q: %s", q, why))
+		}
+		if n := c.MaxWaiting[q]; n < 1 {
+			return refused("MaxWaiting", fmt.Sprintf("%q: %d, must be at least 1", q, n))
 		}
 	}
 	if len(c.Queues) > 0 && c.Session == nil && c.DB == nil {
@@ -129,6 +142,7 @@ func (c Config) checkNumbers() error {
 		{"Poll", c.Poll, 100 * time.Millisecond, time.Minute},
 		{"FinishDelay", c.FinishDelay, 1, 100 * time.Millisecond},
 		{"StopTimeout", c.StopTimeout, 1, 24 * time.Hour},
+		{"ReportAfter", c.ReportAfter, time.Second, 24 * time.Hour},
 		{"Retain", c.Retain, time.Minute, unbounded},
 	} {
 		switch {

@@ -189,7 +189,7 @@ func (m *Manager) allowStart(b *batch) {
 			b.freed++
 		}
 	}
-	if b.freed == 0 || m.fin == nil || m.hold || m.draining || m.stopping || m.adopt || m.bound.release == nil {
+	if b.freed == 0 || m.fin == nil || m.hold || m.closed() || m.stopping || m.adopt || m.bound.release == nil {
 		return
 	}
 	c := Claim{Session: m.bound.token, Kinds: m.served}

@@ -45,6 +45,7 @@ type run struct {
 	counted   bool
 	claim     context.Context // made by whileClaimed
 	drop      context.CancelCauseFunc
+	waitsFor  []string // jobs that it blocks for in Wait
 }
 
 // runContext is the root of a handler's ctx: Run's values, the job and its deadline; it never ends by itself.

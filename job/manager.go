@@ -51,6 +51,10 @@ type Manager struct {
 	life         int             // 0 not yet, 1 running, 2 has run
 	base, values context.Context // for the manager's own work, which ends with Run; for handlers, which are ended one by one
 	bound        binding
+	settings     settings
+	waiting      waiting
+	counted      counted
+	reporter     reporter
 	round
 	slots
 }
@@ -207,6 +211,7 @@ type pool struct {
 	executing int // handlers
 	reserved  int // for claims under way
 	unflushed int // returned, not finished in the store
+	blocked   int // handlers in Wait, not counted as executing
 }
 
 // free is how many jobs the pool can take: never more handlers than workers, and what waits for the store is bounded too.
@@ -262,8 +267,15 @@ func (s *slots) giveBack(free map[string]int) {
 	}
 }
 
-// empty says that nothing runs and nothing waits for the store.
-func (s *slots) empty() bool { return len(s.runs) == 0 && s.flushes == 0 }
+// empty says that nothing runs, nothing waits for the store and no claim is under way.
+func (s *slots) empty() bool {
+	for _, q := range s.queues {
+		if s.pools[q].reserved > 0 {
+			return false
+		}
+	}
+	return len(s.runs) == 0 && s.flushes == 0
+}
 
 func (s *slots) anyFree() bool {
 	for _, q := range s.queues {

@@ -45,6 +45,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.session != nil {
 		spawn("ready", m.awaitSession)
 	}
+	spawn("hint/"+SettingsTopic, m.listen(SettingsTopic, m.relearn))
 	for _, q := range m.queues {
 		topic := QueueTopic(q)
 		spawn("hint/"+topic, m.listen(topic, m.nudge))

@@ -81,7 +81,7 @@ func (m *Manager) tickDue() bool {
 func (m *Manager) nextRound() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.more && m.anyFree() && !m.draining && !m.stopping || m.cancels || m.tick.IsZero() {
+	if m.more && m.anyFree() && !m.stopping || m.cancels || m.tick.IsZero() {
 		return m.env.Clock.Now()
 	}
 	return earliest(earliest(m.tick, m.due), m.tidied.Add(tidyEvery))
@@ -117,7 +117,10 @@ func (m *Manager) fullRound(ctx context.Context, now time.Time) error {
 	if !tick {
 		return nil
 	}
-	return m.storeProgress(ctx)
+	if err := m.storeProgress(ctx); err != nil {
+		return err
+	}
+	return m.report(ctx)
 }
 
 // probe is the one statement of an idle round.
@@ -133,6 +136,9 @@ func (m *Manager) probe(ctx context.Context, tx store.Tx) (Claimed, error) {
 	m.mu.Unlock()
 	got, err := m.store.Claim(ctx, tx, c)
 	m.noteNext(tx.Now(), &got)
+	if err == nil {
+		m.learn(got.Settings)
+	}
 	return got, err
 }
 
@@ -144,7 +150,7 @@ func (m *Manager) ticked(now time.Time, poll time.Duration, got *Claimed) bool {
 	if tick {
 		m.tick = now.Add(poll)
 	}
-	m.more = m.more || got.More || got.Due
+	m.more = m.more || got.More || got.Due || tick && m.closed()
 	m.cancels = m.cancels || got.Cancels
 	return tick
 }

@@ -60,7 +60,7 @@ func (m *Manager) submit(ctx context.Context, tx store.Tx, rs []Request) ([]*Job
 		return nil, invalid("Requests", "%d requests, must be 1 to %d", len(rs), maxBatch)
 	}
 	parent := runOf(ctx)
-	if parent == nil {
+	if parent == nil && slices.ContainsFunc(rs, func(r Request) bool { return r.Parent == "" }) {
 		if err := m.Accepting(); err != nil {
 			return nil, err
 		}
@@ -82,7 +82,9 @@ type submission struct {
 	asked  []Request
 	rows   []Row
 	named  bool // ids are drawn
-	grown  int  // children that the running job has got
+
+	admitted bool
+	grown    int // children that the running job has got
 }
 
 func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error) {
@@ -225,6 +227,9 @@ func (s *submission) insert(ctx context.Context, tx store.Tx) ([]*Job, error) {
 			}
 		}
 		s.named = true
+	}
+	if err := s.admit(ctx, tx); err != nil {
+		return nil, err
 	}
 	if err := s.adopt(ctx, tx); err != nil {
 		return nil, err

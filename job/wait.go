@@ -311,7 +311,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 	if j.State.Final() {
 		return j, nil
 	}
-	back, err := runOf(ctx).lend()
+	back, err := runOf(ctx).lend(j.ID)
 	if err != nil {
 		return j, err
 	}
@@ -326,8 +326,8 @@ func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 	return j, nil
 }
 
-// lend frees the slot of a handler that blocks; the answer takes it back at once. A nil run has none.
-func (r *run) lend() (back func(), err error) {
+// lend frees the slot of a handler that blocks in a wait for a job; the answer takes it back at once. A nil run has none.
+func (r *run) lend(id string) (back func(), err error) {
 	if r == nil {
 		return func() {}, nil
 	}
@@ -338,6 +338,7 @@ func (r *run) lend() (back func(), err error) {
 			return false
 		}
 		r.pool.executing += n
+		r.pool.blocked -= n
 		r.m.blocked -= n
 		return true
 	}
@@ -345,5 +346,14 @@ func (r *run) lend() (back func(), err error) {
 		return nil, fmt.Errorf("%w: %d handlers block in Wait", ErrOverloaded, maxBlocked)
 	}
 	poke(r.m.wake)
-	return func() { shift(1) }, nil
+	r.mu.Lock()
+	r.waitsFor = append(slices.Clone(r.waitsFor), id)
+	r.mu.Unlock()
+	return func() {
+		shift(1)
+		r.mu.Lock()
+		i := slices.Index(r.waitsFor, id)
+		r.waitsFor = slices.Delete(slices.Clone(r.waitsFor), i, i+1)
+		r.mu.Unlock()
+	}, nil
 }

@@ -1,0 +1,405 @@
+package job_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/store"
+)
+
+func TestCluster(t *testing.T) {
+	eachStore(t, []spec{
+		{name: "job-14 nobody handles it", run: unhandled},
+		{name: "job-68 maintenance", stores: "msp", run: maintained},
+		{name: "job-68 descendants of running jobs go on", run: maintainedKin},
+		{name: "job-68 a manager that does not run", run: maintainedIdle},
+		{name: "job-67 drain runs descendants only", run: drainKin},
+		{name: "job-75 a full queue", stores: "msp", run: overloaded},
+		{name: "job-82 resize", stores: "msp", run: resized},
+		{name: "a paused queue", stores: "msp", run: paused},
+	})
+}
+
+// unhandled: job-14 needs a minute to pass.
+func unhandled(w *world) {
+	a := w.node("a", func(m *job.Manager) {
+		noop(m)
+		job.Declare[struct{}, string](m, "odd")
+	})
+	odd, gone := w.submit(a, job.Request{Kind: "odd"}), w.submit(a, job.Request{Kind: "odd"})
+	w.submit(a, job.Request{Kind: "odd", RunAt: time.Now().Add(time.Hour)})
+	reported := func() (ids []string) {
+		list, err := a.Blocked(w.Context())
+		w.must(err)
+		for _, b := range list {
+			if b.Why == job.WhyUnhandled {
+				ids = append(ids, b.Job.ID)
+			}
+		}
+		return ids
+	}
+	time.Sleep(59 * time.Second)
+	if ids := reported(); len(ids) != 0 {
+		w.Errorf("after 59 s: %v", ids)
+	}
+	time.Sleep(2 * time.Second)
+	if ids := reported(); !slices.Equal(ids, []string{odd.ID, gone.ID}) {
+		w.Errorf("after 61 s: %v, want %s and %s", ids, odd.ID, gone.ID)
+	}
+	w.state(a, odd.ID, job.Ready)
+	if ok, err := a.Cancel(w.Context(), gone.ID); !ok || err != nil {
+		w.Errorf("cancel: %v, %v", ok, err)
+	}
+	g := newGate()
+	b := w.node("b", func(m *job.Manager) { g.handle(m, "odd") })
+	<-g.started
+	if ids := reported(); len(ids) != 0 {
+		w.Errorf("while it runs: %v", ids)
+	}
+	g.let <- nil
+	if j := w.wait(a, odd); j.State != job.Succeeded {
+		w.Error(j.State)
+	}
+	w.must(b.stop()) // its kinds count for a minute after it was last heard of
+	late := w.submit(a, job.Request{Kind: "odd"})
+	time.Sleep(20 * time.Second)
+	if ids := reported(); len(ids) != 0 {
+		w.Errorf("20 s after the node went: %v", ids)
+	}
+	time.Sleep(90 * time.Second)
+	if ids := reported(); !slices.Equal(ids, []string{late.ID}) {
+		w.Errorf("later: %v", ids)
+	}
+}
+
+func maintained(w *world) {
+	g := newGate()
+	register := func(m *job.Manager) { g.handle(m, "x") }
+	a, b, c := w.node("a", register, workers(2)), w.node("b", register, workers(2)), w.node("c", register, workers(2), deaf)
+	nodes := []*node{a, b, c}
+	for range 4 {
+		w.submit(a, job.Request{Kind: "x", Sync: vm("1")})
+		w.submit(b, job.Request{Kind: "x"})
+	}
+	for range 5 { // four without a key, and the first of the key
+		<-g.started
+	}
+	active := func(n *node) int {
+		time.Sleep(1100 * time.Millisecond) // counted a second ago at most
+		s, err := n.Stats(w.Context())
+		w.must(err)
+		return s.Active
+	}
+	if n := active(c); n != 5 {
+		w.Fatalf("%d active, want 5", n)
+	}
+	w.must(a.SetMaintenance(w.Context(), true))
+	w.eventually(2*w.poll, "all refuse", func() bool {
+		return !slices.ContainsFunc(nodes, func(n *node) bool { return n.Accepting() == nil })
+	})
+	for _, n := range nodes {
+		if _, err := n.Submit(w.Context(), job.Request{Kind: "x"}); !errors.Is(err, job.ErrDraining) {
+			w.Errorf("submit: %v", err)
+		}
+	}
+	for range 5 {
+		g.let <- nil
+	}
+	time.Sleep(3 * w.poll)
+	if len(g.started) > 0 {
+		w.Errorf("%d jobs started", len(g.started))
+	}
+	for _, n := range nodes {
+		if got := active(n); got != 0 {
+			w.Errorf("%d active", got)
+		}
+	}
+	w.must(b.SetMaintenance(w.Context(), false))
+	for range 3 {
+		<-g.started
+		g.let <- nil
+	}
+	w.eventually(2*w.poll, "all accept", func() bool {
+		return !slices.ContainsFunc(nodes, func(n *node) bool { return n.Accepting() != nil })
+	})
+	g.let <- nil
+	w.wait(c, w.submit(c, job.Request{Kind: "x"}))
+}
+
+// generations are a parent that blocks for a child that parks on a grandchild, each handled by a node of its own.
+func generations(parent, child, grandchild *node, let chan struct{}) {
+	job.Handle(parent.Manager, "parent", func(ctx context.Context, _ struct{}) (string, error) {
+		<-let
+		j, err := parent.Submit(ctx, job.Request{Kind: "child"})
+		if err != nil {
+			return "", err
+		}
+		j, err = parent.Wait(ctx, j.ID)
+		return string(j.State), err
+	})
+	job.Handle(child.Manager, "child", func(ctx context.Context, _ struct{}) (string, error) {
+		j, err := child.Submit(ctx, job.Request{Kind: "grandchild", Name: "g"})
+		if err != nil {
+			return "", err
+		}
+		_, err = job.Await[struct{}](ctx, j.ID)
+		return "", err
+	})
+	noopNamed(grandchild.Manager, "grandchild")
+	job.Declare[struct{}, string](parent.Manager, "child")
+	job.Declare[struct{}, struct{}](parent.Manager, "grandchild")
+	job.Declare[struct{}, struct{}](child.Manager, "grandchild")
+}
+
+func noopNamed(m *job.Manager, kind string) {
+	job.Handle(m, kind, func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil })
+}
+
+func maintainedKin(w *world) {
+	a, b, c := w.idle("a"), w.idle("b"), w.idle("c", deaf)
+	let := make(chan struct{})
+	generations(a, b, c, let)
+	for _, n := range []*node{a, b, c} {
+		n.run()
+	}
+	p := w.submit(a, job.Request{Kind: "parent"})
+	other := w.submit(a, job.Request{Kind: "grandchild", RunAt: time.Now().Add(2 * time.Second)})
+	w.eventually(5*time.Second, "the parent runs", func() bool { return w.get(a, p.ID).State == job.Running })
+	w.must(c.SetMaintenance(w.Context(), true))
+	time.Sleep(5 * time.Second)
+	close(let)
+	if j := w.wait(a, p); j.State != job.Succeeded || string(j.Result) != `"succeeded"` {
+		w.Errorf("%s %s %v", j.State, j.Result, j.Error)
+	}
+	w.state(a, other.ID, job.Ready)
+	w.must(c.SetMaintenance(w.Context(), false))
+	w.wait(a, other)
+}
+
+func (w *world) idleNoop(name string) *node {
+	n := w.idle(name)
+	noop(n.Manager)
+	return n
+}
+
+func maintainedIdle(w *world) {
+	a, cli := w.node("a", noop), w.idleNoop("cli")
+	w.submit(cli, job.Request{Kind: "noop"})
+	w.must(a.SetMaintenance(w.Context(), true))
+	time.Sleep(w.poll)
+	if _, err := cli.Submit(w.Context(), job.Request{Kind: "noop"}); !errors.Is(err, job.ErrDraining) {
+		w.Errorf("submit: %v", err)
+	}
+	other := w.idleNoop("cli2")
+	err := w.db.InTx(w.Context(), func(ctx context.Context, tx store.Tx) error {
+		_, err := other.SubmitTx(ctx, tx, job.Request{Kind: "noop"})
+		return err
+	})
+	if !errors.Is(err, job.ErrDraining) {
+		w.Errorf("a manager that never looked: %v", err)
+	}
+	w.must(cli.SetMaintenance(w.Context(), false))
+	w.submit(cli, job.Request{Kind: "noop"})
+}
+
+// drainKin: the child runs on the node that drains, which alone handles it; what was queued does not.
+func drainKin(w *world) {
+	let, childRan := make(chan struct{}), make(chan struct{}, 1)
+	n := w.idle("a", workers(2))
+	job.Handle(n.Manager, "parent", func(ctx context.Context, _ struct{}) (string, error) {
+		<-let
+		j, err := n.Submit(ctx, job.Request{Kind: "child"})
+		if err != nil {
+			return "", err
+		}
+		j, err = n.Wait(ctx, j.ID)
+		return string(j.State), err
+	})
+	job.Handle(n.Manager, "child", func(context.Context, struct{}) (struct{}, error) {
+		childRan <- struct{}{}
+		return struct{}{}, nil
+	})
+	n.run()
+	p := w.submit(n, job.Request{Kind: "parent"})
+	w.eventually(time.Second, "runs", func() bool { return w.get(n, p.ID).State == job.Running })
+	queued := w.submit(n, job.Request{Kind: "child", RunAt: time.Now().Add(2 * time.Second)})
+	drained := make(chan error, 1)
+	go func() { drained <- n.Drain(w.Context()) }()
+	w.settle()
+	if _, err := n.Submit(w.Context(), job.Request{Kind: "child"}); !errors.Is(err, job.ErrDraining) {
+		w.Errorf("submit: %v", err)
+	}
+	time.Sleep(5 * time.Second) // it is due
+	close(let)
+	w.must(<-drained)
+	if j := w.state(n, p.ID, job.Succeeded); string(j.Result) != `"succeeded"` || len(childRan) != 1 {
+		w.Errorf("%s, %d children ran", j.Result, len(childRan))
+	}
+	w.state(n, queued.ID, job.Ready)
+}
+
+func overloaded(w *world) {
+	g := newGate()
+	limit := with(func(c *job.Config) { c.MaxWaiting = map[string]int{"default": 100} })
+	register := func(m *job.Manager) {
+		g.handle(m, "blocker", job.Priority(-1))
+		noopNamed(m, "x")
+	}
+	a, b := w.node("a", register, workers(1), limit), w.node("b", register, workers(0), limit)
+	w.submit(a, job.Request{Kind: "blocker"})
+	<-g.started
+	accepted := 0
+	var err error
+	for range 300 {
+		if _, err = a.Submit(w.Context(), job.Request{Kind: "x"}); err != nil {
+			break
+		}
+		accepted++
+	}
+	over := new(job.OverloadedError)
+	if !errors.Is(err, job.ErrOverloaded) || !errors.As(err, &over) || over.RetryAfter <= 0 || accepted < 95 || accepted > 110 {
+		w.Fatalf("%d accepted, then %v", accepted, err)
+	}
+	time.Sleep(1100 * time.Millisecond)
+	err = nil
+	for range 5 { // the blocker was counted too
+		if err == nil {
+			_, err = b.Submit(w.Context(), job.Request{Kind: "x"})
+		}
+	}
+	if !errors.Is(err, job.ErrOverloaded) {
+		w.Errorf("on the other node: %v", err)
+	}
+	batch := new(job.BatchError)
+	if _, err = b.SubmitMany(w.Context(), slices.Repeat([]job.Request{{Kind: "x"}}, 3)); !errors.Is(err, job.ErrOverloaded) || !errors.As(err, &batch) {
+		w.Errorf("many: %v", err)
+	}
+	if _, err = a.Submit(w.Context(), job.Request{Kind: "x", RunAt: time.Now().Add(time.Hour)}); err != nil {
+		w.Errorf("one that is not due: %v", err)
+	}
+	g.let <- nil
+	time.Sleep(2500 * time.Millisecond)
+	if _, err = b.Submit(w.Context(), job.Request{Kind: "x"}); err != nil {
+		w.Errorf("afterwards: %v", err)
+	}
+	if _, err := job.New(job.Config{Tx: w.db, Store: w.db.Jobs(), Queues: map[string]int{}, MaxWaiting: map[string]int{"q": 0}}); !errors.Is(err, job.ErrInvalid) {
+		w.Errorf("MaxWaiting 0: %v", err)
+	}
+	childrenOfOverload(w)
+}
+
+// childrenOfOverload: a running job gets its children although the queue is full.
+func childrenOfOverload(w *world) {
+	n := w.idle("c", with(func(c *job.Config) { c.MaxWaiting, c.Queues = map[string]int{"own": 1}, map[string]int{"own": 1} }))
+	done := make(chan error, 1)
+	job.Handle(n.Manager, "spawner", func(ctx context.Context, _ struct{}) (string, error) {
+		for range 5 {
+			if _, err := n.Submit(ctx, job.Request{Kind: "leaf"}); err != nil {
+				done <- err
+				return "", err
+			}
+		}
+		done <- nil
+		return "", nil
+	}, job.Queue("own"))
+	job.Handle(n.Manager, "leaf", func(context.Context, struct{}) (struct{}, error) { return struct{}{}, nil }, job.Queue("own"))
+	n.run()
+	w.submit(n, job.Request{Kind: "spawner"})
+	w.must(<-done)
+}
+
+func resized(w *world) {
+	g := newGate()
+	n := w.node("a", func(m *job.Manager) { g.handle(m, "x") }, workers(8))
+	var rs []job.Request
+	for i := range 60 {
+		r := job.Request{Kind: "x"}
+		if i%2 == 0 {
+			r.Sync = vm(fmt.Sprint(i % 6))
+		}
+		rs = append(rs, r)
+	}
+	js, err := n.SubmitMany(w.Context(), rs)
+	w.must(err)
+	for range 8 {
+		<-g.started
+	}
+	running := func() int {
+		s, err := n.Stats(w.Context())
+		w.must(err)
+		return s.Queues["default"].Running
+	}
+	w.must(n.Resize("default", 2))
+	for left := 7; left >= 2; left-- {
+		g.let <- nil
+		w.eventually(5*time.Second, "one ended", func() bool { return running() == left })
+		time.Sleep(w.poll / 2)
+		if len(g.started) > 0 {
+			w.Fatalf("started although %d run", left)
+		}
+	}
+	g.let <- nil
+	<-g.started
+	time.Sleep(w.poll)
+	if r := running(); r != 2 || len(g.started) > 0 {
+		w.Errorf("%d run, want 2", r)
+	}
+	at := time.Now()
+	w.must(n.Resize("default", 8))
+	for range 6 {
+		<-g.started
+	}
+	if d := time.Since(at); d > 0 && !w.real {
+		w.Errorf("more workers took effect after %v", d)
+	}
+	for range 60 {
+		g.let <- nil
+	}
+	for _, j := range js {
+		if j := w.wait(n, j); j.State != job.Succeeded {
+			w.Fatal(j.State)
+		}
+	}
+	for _, err := range []error{n.Resize("default", -1), n.Resize("default", 100_001), n.Resize("other", 1)} {
+		if !errors.Is(err, job.ErrInvalid) {
+			w.Errorf("%v, want ErrInvalid", err)
+		}
+	}
+}
+
+func paused(w *world) {
+	g := newGate()
+	register := func(m *job.Manager) { g.handle(m, "x") }
+	a := w.node("a", register, workers(1))
+	first, next := w.submit(a, job.Request{Kind: "x", Sync: vm("1")}), w.submit(a, job.Request{Kind: "x", Sync: vm("1")})
+	<-g.started
+	w.must(a.PauseQueue(w.Context(), "default"))
+	w.must(a.PauseQueue(w.Context(), "default"))
+	late := w.submit(a, job.Request{Kind: "x"})
+	g.let <- nil
+	w.wait(a, first)
+	b := w.node("b", register)
+	time.Sleep(3 * w.poll)
+	if len(g.started) > 0 {
+		w.Fatal("a job of a paused queue started")
+	}
+	w.state(a, next.ID, job.Ready)
+	s, err := b.Stats(w.Context())
+	w.must(err)
+	if q := s.Queues["default"]; !q.Paused || q.Depth[job.Ready] != 2 || q.Oldest < 3*w.poll-100*time.Millisecond {
+		w.Errorf("%+v", q)
+	}
+	w.must(b.ResumeQueue(w.Context(), "default"))
+	g.let <- nil
+	g.let <- nil
+	w.wait(b, next)
+	w.wait(b, late)
+	if err := a.PauseQueue(w.Context(), "a\n"); !errors.Is(err, job.ErrInvalid) {
+		w.Error(err)
+	}
+}
