@@ -25,8 +25,8 @@ var life = porcupine.Model{
 			return s.there && !s.final && o.Epoch > s.epoch, lived{there: true, epoch: o.Epoch}
 		case "write":
 			return mine, s
-		case "done":
-			return mine, lived{there: true, final: true, epoch: s.epoch}
+		case "done": // by its run, or by a sweeper that raised the epoch, so that the run is fenced
+			return mine || s.there && !s.final && o.Epoch > s.epoch, lived{there: true, final: true, epoch: s.epoch}
 		case "read":
 			return s.final && (o.Epoch == 0 || o.Epoch == s.epoch), s
 		}

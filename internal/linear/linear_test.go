@@ -37,6 +37,7 @@ func TestModels(t *testing.T) {
 	}{
 		{"a life", 1, "submit a 1 2, claim a@3 3 4, write a@3 5 6, done a@3 7 0, read a@3 9 9", true},
 		{"lost and run again", 1, "submit a 1 2, claim a@3 3 4, claim a@4 5 6, done a@4 7 0, read a@4 9 9", true},
+		{"ended by a sweep", 1, "submit a 1 2, claim a@3 3 4, write a@3 5 6, done a@4 7 0, read a@3 9 9", true},
 		{"job-78 claimed twice", 1, "submit a 1 2, claim a@3 3 4, claim a@3 5 6, done a@3 7 0, read a@3 9 9", false},
 		{"job-78 a stale result", 1, "submit a 1 2, claim a@3 3 4, claim a@4 5 6, done a@3 7 0, read a@3 9 9", false},
 		{"job-78 the wrong result", 1, "submit a 1 2, claim a@3 3 4, claim a@4 5 6, done a@4 7 0, read a@3 9 9", false},
