@@ -150,10 +150,12 @@ type bare struct {
 	token lease.Token
 }
 
-func (c *cluster) bare() *bare {
+func (c *cluster) bare() *bare { return c.bareNode("bare") }
+
+func (c *cluster) bareNode(name string) *bare {
 	b := &bare{cluster: c}
 	b.in(func(ctx context.Context, tx store.Tx) (err error) {
-		b.token, err = c.db.Leases().Open(ctx, tx, lease.Info{Name: "bare", State: lease.Active}, "p", time.Hour)
+		b.token, err = c.db.Leases().Open(ctx, tx, lease.Info{Name: name, State: lease.Active}, "p", time.Hour)
 		return err
 	})
 	return b

@@ -79,6 +79,44 @@ func TestQueueTurns(t *testing.T) {
 		c.done(b, third)
 	})
 
+	// Without a claim at the same time, which may take the turn in a commit of its own, there is nothing to wait for at all.
+	onEach(t, "queue-32 by the finish alone, for another node", func(c *cluster) {
+		a, b := c.bareNode("a"), c.bareNode("b")
+		a.insert(row(1, vm), row(2, vm), row(3, vm))
+		is := func(ctx context.Context, tx store.Tx) string {
+			l, err := c.db.Jobs().List(ctx, tx, job.Find{IDs: []string{row(2, vm).ID}})
+			if err != nil || len(l.Rows) != 1 {
+				c.t.Fatalf("%d rows, %v", len(l.Rows), err)
+			}
+			return fmt.Sprint(l.Rows[0].State, " ", l.Rows[0].Turn)
+		}
+		seen := func() (s string) {
+			a.in(func(ctx context.Context, tx store.Tx) error { s = is(ctx, tx); return nil })
+			return s
+		}
+		first := a.claim(5)
+		c.same("claimed", len(first), 1)
+		a.in(func(ctx context.Context, tx store.Tx) error {
+			done, err := c.db.Jobs().Move(ctx, tx, []job.Move{{ID: first[0].ID, From: job.Running, To: job.Succeeded, Epoch: first[0].Epoch}})
+			c.same("finished", fmt.Sprint(done), "[true]")
+			c.same("inside", is(ctx, tx), "ready true")
+			if c.store == "postgres" { // which shows others nothing before the commit
+				c.same("before the commit", seen(), "waiting false")
+			}
+			return err
+		})
+		c.same("after the commit", seen(), "ready true")
+		second := b.claim(5)
+		if len(second) != 1 || second[0].ID != row(2, vm).ID {
+			c.t.Fatalf("the other node claims %v", second)
+		}
+		out := b.finish(second, 5)
+		if len(out.Started) != 1 || out.Started[0].ID != row(3, vm).ID {
+			c.t.Fatalf("the finish starts %v", out.Started)
+		}
+		b.finish(out.Started, 0)
+	})
+
 	onEach(t, "queue-33 start order is submit order", submitOrder)
 
 	onEach(t, "queue-34 a submission that fails leaves nothing", func(c *cluster) {
