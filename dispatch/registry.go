@@ -92,8 +92,8 @@ func (r *Registry) telemetry() *telemetry {
 }
 
 // Dispatch takes a copy of c through the stages and runs it: a sync or list command answers its result, an async one Accepted.
-// Inside a job, an async command makes a child of that job and, without a Caller, acts as the job's. The error is fit for
-// Public and CodeOf.
+// Inside a job, an async command makes a child of that job and, without a Caller, acts as the job's; with an Idem, a job that runs
+// again finds the child it has made. The error is fit for Public and CodeOf.
 func (r *Registry) Dispatch(ctx context.Context, c *Command) (any, error) {
 	r.seal()
 	p := &pass{Context: ctx, reg: r, c: *c}

@@ -16,11 +16,12 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	os.Exit(m.Run())
+	os.Exit(testkit.Main(m))
 }
 
 var standard = []string{"recover", "trace", "lookup", "permit", "unpack", "bind", "authorize", "generic", "validate", "admit"}
@@ -397,29 +398,5 @@ func TestCatalog(t *testing.T) {
 	}
 	if f := all[1].Response; len(f) != 2 || f[0].Doc != "the id" || f[1].Type != "list" || f[1].Fields[0].Name != "ip" || f[1].Fields[0].Fields == nil {
 		t.Errorf("got %+v", f)
-	}
-}
-
-func BenchmarkSync(b *testing.B) {
-	type ten struct {
-		A string        `param:"a"`
-		B int           `param:"b"`
-		C bool          `param:"c"`
-		D dispatch.UUID `param:"d"`
-		E string        `param:"e"`
-		F int64         `param:"f"`
-		G uint16        `param:"g"`
-		H float64       `param:"h"`
-		I string        `param:"i,oneof=x|y"`
-		J time.Duration `param:"j"`
-	}
-	r := dispatch.Registry{Env: drover.Env{Logger: slog.New(slog.DiscardHandler)}}
-	dispatch.Sync(&r, "c", func(ctx context.Context, c ten) (int, error) { return c.B, nil })
-	c := dispatch.Command{Name: "c", Params: map[string]string{"a": "text", "b": "42", "c": "true", "d": someID, "e": "more", "f": "7", "g": "9", "h": "1.5", "i": "x", "j": "3s"}}
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := r.Dispatch(b.Context(), &c); err != nil {
-			b.Fatal(err)
-		}
 	}
 }
