@@ -62,7 +62,6 @@ type zooResult struct {
 	} `json:"nics"`
 	Map map[string]string `json:"map"`
 	Up  *bool             `json:"up,omitempty"`
-	raw int
 }
 
 func menagerie(t *testing.T) *dispatch.Registry {

@@ -229,8 +229,7 @@ func TestInside(t *testing.T) {
 		var r dispatch.Registry
 		var mu sync.Mutex
 		callers := map[string]string{}
-		var m *job.Manager
-		m = manager(t, &db, func(m *job.Manager) {
+		m := manager(t, &db, func(m *job.Manager) {
 			dispatch.Async(&r, m, "child", nil, func(ctx context.Context, c verb) (int, error) {
 				if c.VM == "slow" {
 					<-ctx.Done()

@@ -81,7 +81,7 @@ func (x *span) SetAttributes(kv ...attribute.KeyValue) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, a := range kv {
-		x.said = append(x.said, string(a.Key)+"="+a.Value.Emit())
+		x.said = append(x.said, string(a.Key)+"="+a.Value.String())
 	}
 }
 
