@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5"
 )
 
 const (
@@ -20,17 +20,15 @@ const (
 
 // dbosSide is DBOS on a fresh database, with a workflow of three steps.
 type dbosSide struct {
-	pool   *pgxpool.Pool
+	dsn    string
 	ctx    dbos.Context
 	worked atomic.Int64
 }
 
+// newDBOS leaves the pool to DBOS: it makes one of 20 connections, as large as the others'.
 func newDBOS(ctx context.Context, dsn string) (d *dbosSide, err error) {
-	d = &dbosSide{}
-	if d.pool, err = openPool(ctx, dsn); err != nil {
-		return nil, err
-	}
-	d.ctx, err = dbos.NewContext(ctx, dbos.Config{AppName: dbosApp, SystemDBPool: d.pool, Logger: slog.New(slog.DiscardHandler)})
+	d = &dbosSide{dsn: dsn}
+	d.ctx, err = dbos.NewContext(ctx, dbos.Config{AppName: dbosApp, DatabaseURL: dsn, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
@@ -38,11 +36,7 @@ func newDBOS(ctx context.Context, dsn string) (d *dbosSide, err error) {
 	return d, nil
 }
 
-func (d *dbosSide) close() error {
-	err := dbos.Shutdown(d.ctx, dbosStop)
-	d.pool.Close()
-	return err
-}
+func (d *dbosSide) close() error { return dbos.Shutdown(d.ctx, dbosStop) }
 
 func (d *dbosSide) flow(ctx dbos.Context, num int) (int, error) {
 	sum := 0
@@ -58,11 +52,12 @@ func (d *dbosSide) flow(ctx dbos.Context, num int) (int, error) {
 }
 
 // enqueue puts n workflows into the queue, without running any.
-func (d *dbosSide) enqueue(ctx context.Context, n int) error {
-	c, err := dbos.NewClient(ctx, dbos.ClientConfig{AppName: dbosApp, SystemDBPool: d.pool, Logger: slog.New(slog.DiscardHandler)})
+func (d *dbosSide) enqueue(ctx context.Context, n int) (err error) {
+	c, err := dbos.NewClient(ctx, dbos.ClientConfig{AppName: dbosApp, DatabaseURL: d.dsn, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, dbos.Shutdown(c, dbosStop)) }()
 	if _, err := dbos.RegisterQueue(c, dbosQueue, dbos.WithWorkerConcurrency(flowWorkers), dbos.WithQueueBasePollingInterval(time.Millisecond)); err != nil {
 		return err
 	}
@@ -78,9 +73,14 @@ func (d *dbosSide) succeeded(ctx context.Context, n int) error {
 	if err := reaches(ctx, &d.worked, n); err != nil {
 		return err
 	}
+	c, err := pgx.Connect(ctx, d.dsn)
+	if err != nil {
+		return err
+	}
+	defer c.Close(ctx)
 	for range 5_000 {
 		flows := 0
-		if err := d.pool.QueryRow(ctx, "SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS'").Scan(&flows); err != nil {
+		if err := c.QueryRow(ctx, "SELECT count(*) FROM dbos.workflow_status WHERE status = 'SUCCESS'").Scan(&flows); err != nil {
 			return err
 		}
 		if flows == n {

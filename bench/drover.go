@@ -170,8 +170,8 @@ func (d *droverSide) succeeded(ctx context.Context, n int) error {
 type backlog struct {
 	n     int
 	shape func(i int, r *job.Request)
-	work  work                                             // default: nothing
-	tune  func(*job.Config)                                // default: none
+	work  work                                           // default: nothing
+	tune  func(*job.Config)                              // default: none
 	there func(ctx context.Context, d *droverSide) error // makes what is there before
 	after func(ctx context.Context, d *droverSide) error // looks at what is there afterwards; default: all n succeeded
 }

@@ -20,7 +20,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))) // nodes are killed: they warn
-	if order := os.Getenv(orderVar); order != "" { // a node of P12 or P13
+	if order := os.Getenv(orderVar); order != "" {                                                          // a node of P12 or P13
 		fail(serve(ctx, order))
 		return
 	}
