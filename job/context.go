@@ -146,17 +146,7 @@ func (r *run) entry(e Entry) Entry {
 
 // log writes one entry of this run.
 func (r *run) log(ctx context.Context, e Entry) error {
-	e = r.entry(e)
-	return r.refused(r.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		if err := r.m.store.Log(ctx, tx, []Entry{e}); err != nil {
-			return err
-		}
-		if e.Progress == nil && e.Resource == "" {
-			return nil
-		}
-		tx.Hint(JobTopic(r.row.ID))
-		return r.m.publishIDs(ctx, tx, []string{r.row.ID})
-	}))
+	return r.refused(r.m.writeLog(context.WithoutCancel(ctx), r.entry(e)))
 }
 
 // attrs are the logger's attributes of a run, and more.

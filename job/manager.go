@@ -57,6 +57,7 @@ type Manager struct {
 	reporter     reporter
 	round
 	slots
+	logs logs
 }
 
 // binding is the incarnation of the session that this node works under.
@@ -153,7 +154,7 @@ func (m *Manager) inTx(ctx context.Context, fn func(ctx context.Context, tx stor
 }
 
 // oner is the ability of a store to do without BEGIN and COMMIT where one call of a method, fn's last act, needs one
-// statement only. Hints given before the call count; the store's now is not to be had.
+// statement only. Hints given before the call count; the store's now is not to be had, except from a probe.
 type oner interface {
 	InOne(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error
 }

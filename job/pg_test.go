@@ -2,6 +2,7 @@ package job_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -30,6 +31,7 @@ func TestPostgres(t *testing.T) {
 	eachStore(t, []spec{
 		{name: "job-05 a submission's transaction stays open", stores: "p", run: openSubmission},
 		{name: "job-73 server away", stores: "p", run: serverAway},
+		{name: "steps share commits", stores: "p", run: sharedCommits},
 	})
 }
 
@@ -94,6 +96,59 @@ func openSubmission(w *world) {
 	g.let <- nil
 	if j := w.wait(n, late); j.State != job.Succeeded {
 		w.Fatal(j.State)
+	}
+}
+
+// sharedCommits: the entries of many handlers go together; one that is refused, of a run that was fenced, takes nobody with it.
+func sharedCommits(w *world) {
+	const all = 200
+	w.ttl = 30 * time.Second // nothing dies here
+	entered, in, refused := make(chan struct{}, all), make(chan struct{}), make(chan error, all)
+	n := w.node("a", func(m *job.Manager) {
+		job.Handle(m, "x", func(ctx context.Context, i int) (int, error) {
+			entered <- struct{}{}
+			<-in
+			v, err := job.Step(context.WithoutCancel(ctx), "one", func(context.Context) (int, error) { return i, nil })
+			if err != nil {
+				refused <- err
+				return 0, err
+			}
+			return v, job.Note(ctx, "noted", nil)
+		})
+	}, workers(all))
+	js := make([]*job.Job, all)
+	for i := range js {
+		js[i] = w.submit(n, job.Request{Kind: "x", Args: i})
+	}
+	for range js {
+		<-entered
+	}
+	pg := w.db.(*postgres.Store)
+	for i := 0; i < all; i += 50 { // these runs are over, and their node does not know it
+		w.must(pg.InTx(w.Context(), func(ctx context.Context, tx store.Tx) error {
+			done, err := pg.Jobs().Move(ctx, tx, []job.Move{{ID: js[i].ID, From: job.Running, To: job.Failed, Epoch: w.get(n, js[i].ID).Epoch}})
+			if err == nil && !done[0] {
+				err = store.ErrConflict
+			}
+			return err
+		}))
+	}
+	close(in)
+	for i, j := range js {
+		j = w.wait(n, j)
+		entries := 0
+		for _, err := range n.Journal(w.Context(), j.ID) {
+			w.must(err)
+			entries++
+		}
+		if want := i%50 != 0; (j.State == job.Succeeded) != want || want && entries == 0 {
+			w.Errorf("job %d is %s with %d entries", i, j.State, entries)
+		}
+	}
+	for range all / 50 {
+		if err := <-refused; !errors.Is(err, job.ErrLost) {
+			w.Error(err)
+		}
 	}
 }
 

@@ -95,7 +95,7 @@ func (m *Manager) fullRound(ctx context.Context, now time.Time) error {
 	}
 	var got Claimed
 	var poll time.Duration
-	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+	err := m.inOne(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		poll = m.cfg.Poll - time.Duration(float64(m.cfg.Poll)*m.random()/10)
 		got, err = m.probe(ctx, tx)
 		return err

@@ -111,7 +111,14 @@ func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error
 			return nil, err
 		}
 	}
-	err = s.m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+	in := s.m.inTx
+	if s.plain() {
+		in = s.m.inOne
+		if err := in(ctx, s.admit); err != nil { // it reads once in a while
+			return nil, err
+		}
+	}
+	err = in(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		js, err = s.insert(ctx, tx)
 		return err
 	})
@@ -120,6 +127,14 @@ func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error
 	}
 	s.m.submitted(js)
 	return js, nil
+}
+
+// plain says that Insert is all there is to do, and that no row can meet another one without failing it: then it needs no
+// BEGIN and COMMIT.
+func (s *submission) plain() bool {
+	return s.m.one != nil && s.m.cfg.Events == nil && !slices.ContainsFunc(s.rows, func(r Row) bool {
+		return r.Parent != "" || r.Idem != "" || r.Unique != "" || r.Name != ""
+	})
 }
 
 // submitted tells this node what it has just committed.
