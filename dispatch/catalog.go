@@ -11,37 +11,43 @@ import (
 
 // CommandInfo describes a command. Slices are empty, never nil, since clients of listings read them unchecked.
 type CommandInfo struct {
-	Name, Version, Doc string
-	Mode               string // sync, list, async, async-create
-	Async              bool
-	Since, Deprecated  string
-	Roles              []string
-	Params             []ParamInfo
-	Response           []FieldInfo
-	Errors             []Code
+	Name       string      `json:"name"`
+	Version    string      `json:"version"`
+	Doc        string      `json:"description"`
+	Mode       string      `json:"mode"` // sync, list, async, async-create
+	Async      bool        `json:"isasync"`
+	Since      string      `json:"since"`
+	Deprecated string      `json:"deprecated,omitempty"`
+	Roles      []string    `json:"roles"`
+	Params     []ParamInfo `json:"params"`
+	Response   []FieldInfo `json:"response"`
+	Errors     []Code      `json:"errors"`
 }
 
 // ParamInfo describes a parameter. Type is one of uuid string boolean integer long short float double date list map.
 type ParamInfo struct {
-	Name     string
-	Aliases  []string
-	Type     string
-	Required bool
-	Doc      string
-	Max, Min int64
-	Default  string // never of a secret
-	OneOf    []string
-	Entity   string
-	Roles    []string
-	Since    string
-	Secret   bool
-	Fields   []ParamInfo // of a structure; a map without any takes all names
+	Name     string      `json:"name"`
+	Aliases  []string    `json:"aliases"`
+	Type     string      `json:"type"`
+	Required bool        `json:"required"`
+	Doc      string      `json:"description"`
+	Max      int64       `json:"max,omitempty"`
+	Min      int64       `json:"min,omitempty"`
+	Default  string      `json:"default,omitempty"` // never of a secret
+	OneOf    []string    `json:"oneof"`
+	Entity   string      `json:"entity,omitempty"`
+	Roles    []string    `json:"roles"`
+	Since    string      `json:"since,omitempty"`
+	Secret   bool        `json:"secret,omitempty"`
+	Fields   []ParamInfo `json:"fields"` // of a structure; a map without any takes all names
 }
 
 // FieldInfo describes a member of a response, nested one level.
 type FieldInfo struct {
-	Name, Type, Doc string
-	Fields          []FieldInfo
+	Name   string      `json:"name"`
+	Type   string      `json:"type"`
+	Doc    string      `json:"description"`
+	Fields []FieldInfo `json:"fields"`
 }
 
 // Catalog lists the commands that the caller may use, by name, then version, with the parameters it may pass.

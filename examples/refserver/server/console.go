@@ -11,18 +11,18 @@ import (
 	"github.com/drover-cloud/drover/store"
 )
 
-// page mounts the console. Without Auth it answers loopback only.
+// page makes the console, and mounts its page unless that is off. The page answers loopback only; its API is part of /v1 too,
+// for those who are known there.
 func (s *Server) page(mux *http.ServeMux) (err error) {
-	if s.cfg.Console == "off" {
-		return nil
-	}
 	s.console, err = console.New(console.Config{
-		Env: s.env, Title: "refserver", Jobs: s.jobs, Queues: s.turns, Leases: s.session, ReadOnly: s.cfg.Console == "readonly",
+		Env: s.env, Title: "refserver", Jobs: s.jobs, Queues: s.turns, Leases: s.session, ReadOnly: s.cfg.Console == "readonly", Auth: principal,
 	})
 	if err != nil {
 		return err
 	}
-	mux.Handle("/console/", http.StripPrefix("/console", s.console))
+	if s.cfg.Console != "off" {
+		mux.Handle("/console/", http.StripPrefix("/console", s.console))
+	}
 	return nil
 }
 
@@ -43,7 +43,7 @@ func (s *Server) addPage(g *drover.Group) error {
 
 // pageLine says where the console is.
 func (s *Server) pageLine() string {
-	if s.console == nil {
+	if s.cfg.Console == "off" {
 		return ""
 	}
 	return fmt.Sprintf("console:       %s/console/\n", s.URL())

@@ -15,6 +15,7 @@ import (
 	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/examples/refserver/cloud"
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
+	"github.com/drover-cloud/drover/examples/refserver/native"
 	"github.com/drover-cloud/drover/hypervisor/sim"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
@@ -41,6 +42,7 @@ type Server struct {
 	turns    *syncqueue.Queue
 	console  *console.Console // nil = off
 	face     *csapi.Face
+	native   *native.Face
 	locks    locks
 	listener net.Listener
 	http     *http.Server
@@ -172,8 +174,9 @@ func (s *Server) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	registry := s.cloud.Registry(s.jobs, s.session)
 	s.face, err = csapi.New(csapi.Config{
-		Env: s.env, Registry: s.cloud.Registry(s.jobs, s.session), Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
+		Env: s.env, Registry: registry, Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
 		Hold: c.Hold, MaxHolds: c.MaxHolds, EnforceTimestamps: c.Timestamps,
 	})
 	if err != nil {
@@ -183,6 +186,9 @@ func (s *Server) wire() (err error) {
 	mux := http.NewServeMux()
 	mux.Handle("/client/", s.face)
 	if err := s.page(mux); err != nil {
+		return err
+	}
+	if err := s.mountNative(mux, registry); err != nil {
 		return err
 	}
 	mux.HandleFunc("/healthz", s.health.alive)
@@ -237,6 +243,7 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) drain(ctx context.Context) {
 	s.health.draining.Store(true)
 	s.face.Drain()
+	s.native.Drain()
 	ctx, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
 	if err := s.jobs.Drain(ctx); err != nil {
@@ -259,6 +266,7 @@ func (s *Server) serve(ctx context.Context) error {
 		return fmt.Errorf("refserver: http: %w", err)
 	}
 	s.face.Drain()
+	s.native.Drain()
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
 	defer cancel()
 	if err := s.http.Shutdown(stop); err != nil {
