@@ -73,7 +73,7 @@ func (a *app) root() *cli.Command {
 			&cli.BoolFlag{Name: "q", Usage: "no progress, notes and warnings"},
 		},
 		Before:                          a.begin,
-		Commands:                        []*cli.Command{a.migrate(), a.jobs(), a.queues(), a.nodes(), a.leases(), a.version()},
+		Commands:                        []*cli.Command{a.migrate(), a.jobs(), a.queues(), a.pools(), a.maintenance(), a.nodes(), a.leases(), a.version()},
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: completion,
 		DisableSliceFlagSeparator:       true,

@@ -62,11 +62,11 @@ func codeOf(err error) int {
 		return 0
 	case errors.As(err, &c):
 		return c.code
-	case errors.Is(err, job.ErrNotFound):
+	case errors.Is(err, job.ErrNotFound), errors.Is(err, store.ErrNotFound):
 		return notFound
 	case errors.As(err, &field) && field.Field != "State", errors.Is(err, syncqueue.ErrInvalid), errors.Is(err, drover.ErrConfig):
 		return badUsage
-	case errors.Is(err, job.ErrInvalid), errors.Is(err, job.ErrFinished), errors.Is(err, job.ErrNotCancellable),
+	case errors.Is(err, job.ErrInvalid), errors.Is(err, job.ErrFinished), errors.Is(err, job.ErrNotCancellable), errors.Is(err, job.ErrDraining),
 		errors.Is(err, store.ErrConflict), errors.Is(err, sqlite.ErrSchema), errors.Is(err, postgres.ErrSchema):
 		return refused
 	case errors.As(err, &exit): // of the flag parser

@@ -23,7 +23,7 @@ func (a *app) jobs() *cli.Command {
 	return &cli.Command{
 		Name: "jobs", Usage: "list, follow and steer jobs",
 		Description: example("drover jobs list -state running,waiting"),
-		Commands: []*cli.Command{
+		Commands: append([]*cli.Command{
 			{
 				Name: "list", Usage: "list jobs, the live ones unless told otherwise", Action: a.jobsList,
 				Description: example("drover jobs list -state failed -created-after 24h -o wide"),
@@ -55,7 +55,18 @@ func (a *app) jobs() *cli.Command {
 				Name: "tail", Usage: "follow a job's journal until it is final", ArgsUsage: "ID", Action: a.jobsTail,
 				Description: example("drover jobs tail 3f2a1c9e"),
 			},
-		},
+			{
+				Name: "flow", Usage: "list what became of the steps of a job's flows", ArgsUsage: "ID", Action: a.jobsFlow,
+				Description: example("drover jobs flow 3f2a1c9e"),
+			},
+			{
+				Name: "stats", Usage: "count the live jobs by state", Action: a.jobsStats, Description: example("drover jobs stats"),
+			},
+			{
+				Name: "blocked", Usage: "list the jobs that do not get on, and why; none is a healthy cluster", Action: a.jobsBlocked,
+				Description: example("drover jobs blocked"),
+			},
+		}, a.adjusting()...),
 	}
 }
 

@@ -17,7 +17,7 @@ func (a *app) queues() *cli.Command {
 	return &cli.Command{
 		Name: "queues", Usage: "see the lines that jobs stand in for their turns, and set how many have one",
 		Description: example("drover queues list -sort waiting"),
-		Commands: []*cli.Command{
+		Commands: append([]*cli.Command{
 			{
 				Name: "list", Usage: "list the keys with a line", Action: a.queuesList,
 				Description: example("drover queues list -kind vm -sort oldest"),
@@ -36,7 +36,7 @@ func (a *app) queues() *cli.Command {
 				Name: "limit", Usage: "set how many turns a kind's keys, or one key, have at once; 0 = unlimited", ArgsUsage: "KIND[/ID] N",
 				Action: a.queuesLimit, Description: example("drover queues limit vm 1"),
 			},
-		},
+		}, a.lineVerbs()...),
 	}
 }
 
@@ -124,14 +124,15 @@ func (t *target) allKeys(ctx context.Context, kind string) (all []syncqueue.Stat
 }
 
 type itemObject struct {
-	Job     string `json:"job"`
-	State   string `json:"state"` // holding, waiting
-	Place   int64  `json:"place"`
-	Seq     int64  `json:"seq"`
-	Node    string `json:"node,omitempty"`
-	Epoch   int64  `json:"epoch,omitempty"`
-	Arrived stamp  `json:"arrived"`
-	Since   stamp  `json:"since,omitzero"` // its turn began
+	Key     *keyObject `json:"key,omitempty"` // where lines of several are listed
+	Job     string     `json:"job"`
+	State   string     `json:"state"` // holding, waiting
+	Place   int64      `json:"place"`
+	Seq     int64      `json:"seq"`
+	Node    string     `json:"node,omitempty"`
+	Epoch   int64      `json:"epoch,omitempty"`
+	Arrived stamp      `json:"arrived"`
+	Since   stamp      `json:"since,omitzero"` // its turn began
 }
 
 func holding(since time.Time) string {
@@ -145,7 +146,10 @@ func itemView() view[syncqueue.Item] {
 	return view[syncqueue.Item]{
 		id: func(i syncqueue.Item) string { return i.Content },
 		object: func(i syncqueue.Item) any {
-			return itemObject{i.Content, holding(i.Since), i.Place, i.Seq, i.Holder, i.Epoch, stamp(i.Enqueued), stamp(i.Since)}
+			return itemObject{
+				Job: i.Content, State: holding(i.Since), Place: i.Place, Seq: i.Seq, Node: i.Holder, Epoch: i.Epoch,
+				Arrived: stamp(i.Enqueued), Since: stamp(i.Since),
+			}
 		},
 		columns: []column[syncqueue.Item]{
 			{head: "JOB", cell: func(a *app, i syncqueue.Item) string { return a.shortID(i.Content) }},
