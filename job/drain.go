@@ -56,6 +56,19 @@ func (m *Manager) Drain(ctx context.Context) error {
 	}
 }
 
+// Reopen takes new jobs and claims again, after a Drain that was not followed by the end of Run.
+func (m *Manager) Reopen(ctx context.Context) {
+	m.mu.Lock()
+	m.draining = false
+	m.mu.Unlock()
+	if m.session != nil {
+		if err := m.session.Announce(ctx, true); err != nil {
+			m.log.Warn("the end of draining not announced", "err", err)
+		}
+	}
+	m.dueAt(0)
+}
+
 func (m *Manager) left(err error) error {
 	var ids []string
 	rs := m.running(func(*run) bool { return true })

@@ -1,7 +1,10 @@
 // Command refserver is a small cloud controller built with drover: a model for host authors, and a thing to try. Unmodified
 // CloudStack clients drive it.
 //
-//	go run ./examples/refserver
+//	go run ./examples/refserver                 the server; serve [flags] is the same
+//	refserver passwd USER < password            lets a user log in; -new makes the user
+//	refserver keys USER [-rotate] [-new]        writes a user's API key into a file
+//	refserver catalogue [-json | -openapi]      what it can do
 package main
 
 import (
@@ -27,7 +30,17 @@ func main() { os.Exit(run()) }
 const badConfig = 78 // EX_CONFIG of sysexits.h
 
 func run() int {
-	cfg, err := server.Parse(os.Args[1:], os.Getenv, seed, os.Stdout)
+	args := os.Args[1:]
+	if done, err := server.Admin(context.Background(), args, os.Getenv, seed, os.Stdin, os.Stdout); done {
+		if err != nil {
+			return tell(err)
+		}
+		return 0
+	}
+	if len(args) > 0 && args[0] == "serve" {
+		args = args[1:]
+	}
+	cfg, err := server.Parse(args, os.Getenv, seed, os.Stdout)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
 	}

@@ -88,7 +88,7 @@ func start(t *testing.T, args ...string) *server {
 // again starts it, also after kill: same address, same data.
 func (s *server) again() {
 	s.t.Helper()
-	s.cmd = exec.Command(build(s.t), append([]string{"-listen", s.addr, "-dev-key", "testkey:testsecret"}, s.args...)...)
+	s.cmd = exec.Command(build(s.t), append([]string{"-listen", s.addr, "-dev-key", "testkey:testsecret", "-rate", "0"}, s.args...)...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

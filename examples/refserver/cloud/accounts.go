@@ -44,8 +44,8 @@ type Caller struct {
 	Node               string // that took the request
 }
 
-// system is who the server's own work runs as.
-var system = Caller{UserID: "system", Username: "system", AccountID: "system", Account: "system", Domain: "ROOT", Admin: true}
+// System is who the server's own work runs as.
+var System = Caller{UserID: "system", Username: "system", AccountID: "system", Account: "system", Domain: "ROOT", Admin: true}
 
 // Identity travels with the jobs of the caller's commands.
 func (u Caller) Identity() map[string]string {
@@ -55,7 +55,7 @@ func (u Caller) Identity() map[string]string {
 	}
 	return map[string]string{
 		"account": u.Account, "accountid": u.AccountID, "domain": u.Domain, "domainid": u.DomainID,
-		"user": u.Username, "userid": u.UserID, "roles": roles, "node": u.Node,
+		"user": u.Username, "username": u.Username, "userid": u.UserID, "roles": roles, "node": u.Node,
 	}
 }
 
@@ -87,8 +87,8 @@ func (c *Cloud) caller(ctx context.Context, q bun.IDB, user string) (Caller, err
 
 // restore makes the caller again when a job runs, with the rights of that day.
 func (c *Cloud) restore(ctx context.Context, id map[string]string) (any, error) {
-	if id["userid"] == system.UserID {
-		return system, nil
+	if id["userid"] == System.UserID {
+		return System, nil
 	}
 	u, err := c.caller(ctx, c.bun, id["userid"])
 	if errors.Is(err, sql.ErrNoRows) {

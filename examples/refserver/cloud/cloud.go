@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"time"
 
 	"github.com/uptrace/bun"
 
@@ -29,9 +30,10 @@ type Config struct {
 	SimHosts  int
 	SimTimes  sim.Times
 	SimFaults []SimFault
-	RateLimit int  // requests per second of one key, as listCapabilities tells; 0 = none
-	Single    bool // nodes follow one another, there is one at a time
-	Migrate   bool // make and update the tables; else they must be there
+	RateLimit int           // requests per second of one key, as listCapabilities tells; 0 = none
+	Expunge   time.Duration // after this, destroyed machines are removed for good
+	Single    bool          // nodes follow one another, there is one at a time
+	Migrate   bool          // make and update the tables; else they must be there
 }
 
 // Cloud is the domain on one node.
@@ -53,10 +55,25 @@ type Cloud struct {
 	session  *lease.Session
 }
 
-// Open brings tables, seed and hosts into place. What cannot work is told in one line.
-func Open(ctx context.Context, cfg Config) (*Cloud, error) {
+func blank(cfg Config) *Cloud {
 	c := &Cloud{cfg: cfg, env: cfg.Env.Defaults(), tables: tables{db: cfg.DB, bun: cfg.Bun}, master: cfg.MasterKey}
 	c.inv.t = &c.tables
+	return c
+}
+
+// OpenAccounts is for users and their keys only, in a database that is up to date.
+func OpenAccounts(ctx context.Context, cfg Config) (*Cloud, error) {
+	c := blank(cfg)
+	if err := c.migrate(ctx, false); err != nil {
+		return nil, err
+	}
+	_, err := c.inv.fresh(ctx)
+	return c, err
+}
+
+// Open brings tables, seed and hosts into place. What cannot work is told in one line.
+func Open(ctx context.Context, cfg Config) (*Cloud, error) {
+	c := blank(cfg)
 	c.hosts = drivers{t: &c.tables, open: c.simulate, by: map[string]hypervisor.Driver{}}
 	if err := c.migrate(ctx, cfg.Migrate); err != nil {
 		return nil, err

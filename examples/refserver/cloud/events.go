@@ -140,8 +140,8 @@ func (c *Cloud) listEvents(ctx context.Context, p listEvents) (out dispatch.Page
 	s := c.inv.now()
 	for _, e := range rows {
 		a := s.account(e.Account)
-		if e.Account == system.AccountID {
-			a = accountRow{Name: system.Account, Domain: system.Domain, DomainID: s.accounts[0].DomainID}
+		if e.Account == System.AccountID {
+			a = accountRow{Name: System.Account, Domain: System.Domain, DomainID: s.accounts[0].DomainID}
 		}
 		if e.Level == "ERROR" && !me.Admin { // details are for admins
 			e.Description, _, _ = strings.Cut(e.Description, ":")

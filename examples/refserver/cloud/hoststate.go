@@ -63,7 +63,7 @@ func (c *Cloud) turnHost(ctx context.Context, id string, to ResourceState, from 
 		if err := q.saveHost(ctx, h); err != nil {
 			return err
 		}
-		return c.note(ctx, q, system, note)
+		return c.note(ctx, q, System, note)
 	})
 }
 

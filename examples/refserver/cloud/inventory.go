@@ -163,7 +163,8 @@ func (t *tables) join(ctx context.Context, node, first string, single bool, newI
 			return fmt.Errorf("cloud: %w", err)
 		}
 		if known > 0 {
-			return nil
+			_, err := q.exec(ctx, `UPDATE rs_node SET draining = FALSE WHERE name = ?`, node)
+			return err
 		}
 		n, err := q.count(ctx, "node")
 		if err != nil {

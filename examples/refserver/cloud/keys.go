@@ -142,6 +142,13 @@ func (c *Cloud) Key(ctx context.Context, key string) ([]byte, any, error) {
 	return g.secret, g.caller, nil
 }
 
+// Forget has keys read again at the next request.
+func (c *Cloud) Forget() {
+	c.keys.mu.Lock()
+	defer c.keys.mu.Unlock()
+	c.keys.loaded = time.Time{}
+}
+
 func (c *Cloud) loadKeys(ctx context.Context) error {
 	var rows []struct {
 		ID     string `bun:"id"`

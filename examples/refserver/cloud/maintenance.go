@@ -76,7 +76,7 @@ func (c *Cloud) moveOff(ctx context.Context, host string) (left, moving int, err
 			left++
 		case moving < atOnce:
 			_, err := c.registry.Dispatch(ctx, &dispatch.Command{
-				Name: "migrateVirtualMachine", Caller: system, Params: map[string]string{"virtualmachineid": v.ID},
+				Name: "migrateVirtualMachine", Caller: System, Params: map[string]string{"virtualmachineid": v.ID},
 			})
 			if err != nil && dispatch.CodeOf(err) != dispatch.NotFound { // expunged meanwhile
 				return 0, 0, err

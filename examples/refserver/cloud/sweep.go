@@ -2,16 +2,19 @@ package cloud
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/job"
 )
 
 const sweepEvery = 2 * time.Second
 
 // sweeper settles machines whose deploy ended before it ever ran, as one cancelled in its queue: they have rows and an address,
-// and no job that would ever give them up.
+// and no job that would ever give them up. And it has those expunged that were destroyed long ago.
 type sweeper struct {
 	*Cloud
 	jobs *job.Manager
@@ -23,7 +26,7 @@ func (c *Cloud) Sweeper(jobs *job.Manager) drover.Component { return sweeper{c, 
 // Run sweeps until ctx ends.
 func (s sweeper) Run(ctx context.Context) error {
 	for s.env.Sleep(ctx, sweepEvery) == nil {
-		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.sweep(ctx), s.expunge(ctx)); err != nil && ctx.Err() == nil {
 			s.env.Logger.WarnContext(ctx, "cloud: machines without a job are not settled", "err", err)
 		}
 	}
@@ -48,6 +51,25 @@ func (s sweeper) sweep(ctx context.Context) error {
 			if err := s.abandon(ctx, vms[i].ID); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// expunge submits a job for each machine that is due, the same on all nodes; one that failed is tried again after a while.
+func (s sweeper) expunge(ctx context.Context) error {
+	now := s.env.Clock.Now()
+	vms, err := all[vmRow](ctx, s.bun, "state IN (?, ?) AND updated < ?", Destroyed, Expunging, now.Add(-s.cfg.Expunge).UnixMicro())
+	if err != nil {
+		return err
+	}
+	for _, v := range vms {
+		_, err := s.registry.Dispatch(ctx, &dispatch.Command{
+			Name: "expungeVirtualMachine", Caller: System, Params: map[string]string{"id": v.ID},
+			Idem: fmt.Sprintf("%s/%d/%d", v.ID, v.Version, now.Unix()/600),
+		})
+		if code := dispatch.CodeOf(err); err != nil && code != dispatch.NotFound && code != dispatch.Draining {
+			return err
 		}
 	}
 	return nil

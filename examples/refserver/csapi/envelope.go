@@ -81,7 +81,7 @@ func text(e *dispatch.Error) string {
 
 // envelopeKey is the one key of an answer.
 func (f *Face) envelopeKey(command string, status int) string {
-	if status == 432 || f.modes()[command] == "" {
+	if status == 432 || f.commands()[command].Mode == "" {
 		return "errorresponse"
 	}
 	return strings.ToLower(command) + "response"

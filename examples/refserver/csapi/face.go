@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/examples/refserver/limits"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -31,6 +33,11 @@ type Config struct {
 	Hold              time.Duration // how long an unfinished result is waited for; 0 = not at all
 	MaxHolds          int           // at once; default 4096
 	EnforceTimestamps bool          // signature version 3, expires at most 15 min ahead, POST for changes
+
+	Sessions Sessions                     // nil = login is refused
+	Rate     *limits.Buckets              // of a key's requests; nil = none
+	Refused  *limits.Failures             // failed authentications of an address; nil = none
+	Address  func(r *http.Request) string // of the client; nil = of the connection
 }
 
 // Nodes knows the management server of a node.
@@ -44,9 +51,11 @@ type Face struct {
 	env   drover.Env
 	decoy []byte
 	holds *holds
+	// logins are failed ones of a user from an address.
+	logins *limits.Failures
 
 	once  sync.Once
-	known map[string]string // mode by command
+	known map[string]dispatch.CommandInfo // by command
 }
 
 // New makes the face and registers its own commands: queryAsyncJobResult, listAsyncJobs and listApis.
@@ -58,6 +67,7 @@ func New(cfg Config) (*Face, error) {
 		cfg.MaxHolds = 4096
 	}
 	f := &Face{cfg: cfg, env: cfg.Env.Defaults(), decoy: newDecoy()}
+	f.logins = limits.NewFailures(f.env.Clock, 5, 5*time.Minute)
 	f.holds = newHolds(f.env, cfg.Jobs, cfg.MaxHolds)
 	f.register()
 	return f, nil
@@ -66,12 +76,15 @@ func New(cfg Config) (*Face, error) {
 // Drain makes every result that is waited for be answered now, and later ones at once.
 func (f *Face) Drain() { f.holds.drain() }
 
-// modes are the commands by name; it seals the registry.
-func (f *Face) modes() map[string]string {
+// Reopen is the end of Drain.
+func (f *Face) Reopen() { f.holds.reopen() }
+
+// commands are all by name; it seals the registry.
+func (f *Face) commands() map[string]dispatch.CommandInfo {
 	f.once.Do(func() {
-		f.known = map[string]string{}
+		f.known = map[string]dispatch.CommandInfo{}
 		for _, c := range f.cfg.Registry.Catalog(context.Background(), map[string]string{"roles": "admin"}) {
-			f.known[c.Name] = c.Mode
+			f.known[c.Name] = c
 		}
 	})
 	return f.known
@@ -94,9 +107,10 @@ func (f *Face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body := f.fail(err, isAdmin(caller), traceID)
 		status = body.ErrorCode
 		w.Header().Set("X-Description", header(body.ErrorText))
-		retryAfter(w, dispatch.CodeOf(err))
+		retryAfter(w, err)
 		answer = body
 	}
+	cookies(w, r, answer)
 	write(w, status, f.envelopeKey(command, status), answer)
 	f.log(ctx, r, command, status, began, err)
 }
@@ -109,19 +123,24 @@ func (f *Face) serve(ctx context.Context, r *http.Request, q *request) (caller, 
 			answer, err = nil, dispatch.Errorf(dispatch.Internal, "internal error")
 		}
 	}()
-	if caller, err = f.authenticate(ctx, q); err != nil {
-		return nil, nil, err
-	}
 	name := q.get("command")
-	mode := f.modes()[name]
+	who := sender{address: f.address(r)}
+	if c, err := r.Cookie(sessionCookie); err == nil {
+		who.session = c.Value
+	}
+	ctx = context.WithValue(ctx, senderKey{}, who)
+	if caller, err = f.admit(ctx, r, q, who); err != nil {
+		return caller, nil, err
+	}
+	info := f.commands()[name]
 	switch {
 	case name == "":
 		return caller, nil, dispatch.Errorf(dispatch.UnknownCommand, "parameter command is missing")
-	case mode == "":
+	case info.Mode == "" || len(info.Roles) > 0 && !isAdmin(caller): // one that is not for the caller is not there
 		return caller, nil, dispatch.Errorf(dispatch.UnknownCommand, "the given command %s does not exist or is not available to you", cut(name))
 	}
-	async := strings.HasPrefix(mode, "async")
-	if f.cfg.EnforceTimestamps && async && r.Method != http.MethodPost {
+	async := strings.HasPrefix(info.Mode, "async")
+	if f.cfg.EnforceTimestamps && changes(info) && r.Method != http.MethodPost {
 		return caller, nil, &dispatch.Error{Code: errMethod.Code, Text: "commands that change something need POST"}
 	}
 	c := q.command(caller)
@@ -134,7 +153,12 @@ func (f *Face) serve(ctx context.Context, r *http.Request, q *request) (caller, 
 	if err != nil {
 		return caller, nil, err
 	}
-	return caller, shape(mode, answer), nil
+	return caller, shape(info.Mode, answer), nil
+}
+
+// changes tells whether the command does more than read.
+func changes(c dispatch.CommandInfo) bool {
+	return strings.HasPrefix(c.Mode, "async") || c.Mode == "sync" && c.Name != "queryAsyncJobResult" && c.Name != "listCapabilities" && c.Name != "readyForShutdown"
 }
 
 // shape is what goes into the envelope.
@@ -158,9 +182,13 @@ func isAdmin(caller any) bool {
 	return ok && strings.Contains(","+id.Identity()["roles"]+",", ",admin,")
 }
 
-func retryAfter(w http.ResponseWriter, code dispatch.Code) {
-	if code == dispatch.Draining {
+func retryAfter(w http.ResponseWriter, err error) {
+	var e *dispatch.Error
+	switch {
+	case dispatch.CodeOf(err) == dispatch.Draining:
 		w.Header().Set("Retry-After", "5")
+	case errors.As(err, &e) && e.RetryAfter > 0:
+		w.Header().Set("Retry-After", strconv.Itoa(int((e.RetryAfter+time.Second-1)/time.Second)))
 	}
 }
 
@@ -173,7 +201,7 @@ func (f *Face) log(ctx context.Context, r *http.Request, command string, status 
 	if !f.env.Logger.Enabled(ctx, level) {
 		return
 	}
-	if f.modes()[command] == "" {
+	if f.commands()[command].Mode == "" {
 		command = "other"
 	}
 	attrs := []slog.Attr{

@@ -37,7 +37,7 @@ func (h *holds) wait(ctx context.Context, id string, d time.Duration) {
 	if d <= 0 || ctx.Err() != nil {
 		return
 	}
-	w := h.enter(id)
+	w, drained := h.enter(id)
 	if w == nil {
 		return
 	}
@@ -45,16 +45,16 @@ func (h *holds) wait(ctx context.Context, id string, d time.Duration) {
 	select {
 	case <-w.done:
 	case <-h.env.Clock.After(d):
-	case <-h.drained:
+	case <-drained:
 	case <-ctx.Done():
 	}
 }
 
-func (h *holds) enter(id string) *wait {
+func (h *holds) enter(id string) (*wait, <-chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.draining || h.n >= h.max {
-		return nil
+		return nil, nil
 	}
 	h.n++
 	w := h.waits[id]
@@ -68,7 +68,7 @@ func (h *holds) enter(id string) *wait {
 		})
 	}
 	w.users++
-	return w
+	return w, h.drained
 }
 
 func (h *holds) leave(id string, w *wait) {
@@ -89,5 +89,13 @@ func (h *holds) drain() {
 	if !h.draining {
 		h.draining = true
 		close(h.drained)
+	}
+}
+
+func (h *holds) reopen() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.draining {
+		h.draining, h.drained = false, make(chan struct{})
 	}
 }

@@ -75,6 +75,8 @@ func (f *Face) register() {
 		dispatch.Since("1.0"), dispatch.Timeout(time.Minute))
 	dispatch.Sync(r, "cancelAsyncJob", f.cancel, dispatch.Doc("Cancels an asynchronous job, where its command can still be"), dispatch.Timeout(time.Minute))
 	dispatch.List(r, "listAsyncJobs", f.list, dispatch.Doc("Lists asynchronous jobs, by default the unfinished ones"), dispatch.Since("1.0"))
+	dispatch.Sync(r, "login", f.login, dispatch.Doc("Opens a session"))
+	dispatch.Sync(r, "logout", f.logout, dispatch.Doc("Ends the session"))
 	dispatch.List(r, "listApis", f.apis, dispatch.Doc("Lists the commands that the caller may use"), dispatch.Since("1.0"))
 }
 

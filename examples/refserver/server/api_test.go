@@ -186,6 +186,8 @@ func required(vm string) map[string]params {
 		"findHostsForMigration":          {"virtualmachineid": vm},
 		"createTags":                     {"resourceids": vm, "resourcetype": "UserVm", "tags[0].key": "a", "tags[0].value": "b"},
 		"deleteTags":                     {"resourceids": vm, "resourcetype": "UserVm"},
+		"login":                          {"username": "u", "password": "p"},
+		"cancelAsyncJob":                 {"jobid": nobody},
 		"addHost":                        {"url": "sim://x", "hypervisor": "KVM", "zoneid": zone1, "podid": pod1},
 	}
 	for _, verb := range []string{"start", "stop", "reboot", "destroy", "expunge", "recover", "update"} {
@@ -248,7 +250,7 @@ func TestParameters(t *testing.T) {
 				n.call(name, q).fails(t, 431, 9999, "missing parameter "+p["name"].(string))
 			}
 		}
-		if tried != 37 {
+		if tried != 39 {
 			t.Errorf("%d required parameters", tried)
 		}
 		if after := jobs(); after != before {
@@ -256,7 +258,7 @@ func TestParameters(t *testing.T) {
 		}
 	})
 	t.Run("ref-25 listApis", func(t *testing.T) {
-		if len(apis) != 45 {
+		if len(apis) != 47 {
 			t.Errorf("%d commands", len(apis))
 		}
 		for _, a := range apis { // as CloudMonkey reads them, unchecked

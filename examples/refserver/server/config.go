@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -32,6 +33,12 @@ type Config struct {
 	Retention  time.Duration
 	Console    string // off, readonly, admin
 	Timestamps bool
+	Login      bool // sessions
+	Rate       int  // requests per second of a key; 0 = no limits
+	Burst      int
+	Expunge    time.Duration // of destroyed machines
+	TLS        TLS
+	Proxies    []netip.Prefix // whose X-Forwarded-For counts
 	DevKey     cloud.Credentials
 	MasterKey  string   // file; "" = <data>/master.key
 	Seed       []byte   // of seed.json
@@ -66,7 +73,7 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	cfg = Config{Seed: seed, Stdout: os.Stdout}
 	fs := flag.NewFlagSet("refserver", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the HTTP faces, loopback only")
+	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the HTTP faces; one that is not loopback needs TLS or -insecure-http")
 	fs.StringVar(&cfg.Data, "data", "./refserver-data", "directory of the SQLite file, master key and credentials")
 	fs.StringVar(&cfg.DB, "db", "", "sqlite:FILE, sqlite::memory: or postgres://… (default sqlite:<data>/drover.db)")
 	hypervisor := fs.String("hypervisor", "sim", "sim")
@@ -84,6 +91,18 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	fs.DurationVar(&cfg.Retention, "job-retention", 168*time.Hour, "how long finished jobs are kept")
 	fs.StringVar(&cfg.Console, "console", "admin", "the operations page at /console/, for this machine only: off, readonly or admin")
 	fs.BoolVar(&cfg.Timestamps, "enforce-timestamps", false, "require signature version 3, expires within 15 min, POST for changes")
+	fs.BoolVar(&cfg.Login, "session-login", false, "allow login with user and password")
+	fs.IntVar(&cfg.Rate, "rate", 50, "requests per second of one key; 0 = no limits")
+	fs.IntVar(&cfg.Burst, "burst", 100, "requests of one key at once")
+	fs.DurationVar(&cfg.Expunge, "expunge-delay", 24*time.Hour, "how long destroyed machines can be recovered")
+	fs.StringVar(&cfg.TLS.Cert, "tls-cert", "", "file with the certificate, in PEM")
+	fs.StringVar(&cfg.TLS.Key, "tls-key", "", "file with the certificate's key, in PEM")
+	fs.StringVar(&cfg.TLS.ClientCA, "tls-client-ca", "", "file with the authorities of client certificates, in PEM")
+	fs.BoolVar(&cfg.TLS.Insecure, "insecure-http", false, "listen on any address without TLS")
+	fs.Func("trusted-proxy", "address or network whose X-Forwarded-For is believed; repeatable", func(s string) (err error) {
+		cfg.Proxies, err = addProxy(cfg.Proxies, s)
+		return err
+	})
 	devKey := fs.String("dev-key", "", "KEY:SECRET accepted for admin, for tests")
 	fs.StringVar(&cfg.MasterKey, "master-key", "", "file with 64 hex digits (default <data>/master.key); required with PostgreSQL")
 	seedFile := fs.String("seed", "", "file instead of the built-in seed")
@@ -192,8 +211,20 @@ func (c *Config) check() error {
 	switch {
 	case err != nil || port == "":
 		return flagError("listen", "%q: want host:port", c.Listen)
-	case host != "localhost" && !net.ParseIP(host).IsLoopback():
-		return flagError("listen", "%q: only loopback, there is no TLS here", c.Listen)
+	case !loopback(host) && c.TLS.Cert == "" && !c.TLS.Insecure:
+		return flagError("listen", "%q is not loopback: it needs -tls-cert and -tls-key, or -insecure-http", c.Listen)
+	case !loopback(host) && c.DevKey.Key != "":
+		return flagError("dev-key", "only with a loopback -listen")
+	case (c.TLS.Cert == "") != (c.TLS.Key == ""):
+		return flagError("tls-key", "-tls-cert and -tls-key go together")
+	case c.TLS.ClientCA != "" && c.TLS.Cert == "":
+		return flagError("tls-client-ca", "needs -tls-cert and -tls-key")
+	case c.Rate < 0 || c.Rate > 1_000_000:
+		return flagError("rate", "%d: want 0 to 1000000", c.Rate)
+	case c.Burst < 1:
+		return flagError("burst", "%d: want at least 1", c.Burst)
+	case c.Expunge < 0:
+		return flagError("expunge-delay", "%v is negative", c.Expunge)
 	case c.Data == "":
 		return flagError("data", "is empty")
 	case c.SimHosts < 1 || c.SimHosts > 1000:
@@ -228,6 +259,16 @@ func (c *Config) check() error {
 		c.MasterKey = filepath.Join(c.Data, "master.key")
 	}
 	return nil
+}
+
+func loopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }
+
+func addProxy(all []netip.Prefix, s string) ([]netip.Prefix, error) {
+	p, err := netip.ParsePrefix(s)
+	if a, aerr := netip.ParseAddr(s); aerr == nil {
+		p, err = netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return append(all, p), err
 }
 
 func (c *Config) postgres() bool {

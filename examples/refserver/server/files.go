@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -35,9 +36,9 @@ func (c *Config) masterKey() (*cloud.MasterKey, error) {
 func (s *Server) welcome(k cloud.Credentials) error {
 	env := filepath.Join(s.cfg.Data, "admin.env")
 	script := filepath.Join(s.cfg.Data, "api.sh")
-	text := fmt.Sprintf("DROVER_ENDPOINT=%s\nDROVER_API_KEY=%s\nDROVER_API_SECRET=%s\n", s.URL()+"/client/api", k.Key, k.Secret)
-	if old, err := os.ReadFile(env); err != nil || string(old) != text { // the address may have changed
-		if err := os.WriteFile(env, []byte(text), 0o600); err != nil {
+	text := envFile(s.URL(), k)
+	if old, err := os.ReadFile(env); err != nil || !bytes.Equal(old, text) { // the address may have changed
+		if err := os.WriteFile(env, text, 0o600); err != nil {
 			return &FlagError{"data", err}
 		}
 	}

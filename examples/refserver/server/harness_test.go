@@ -49,7 +49,7 @@ type node struct {
 func parsed(t testing.TB, args ...string) Config {
 	t.Helper()
 	cfg, err := Parse(append([]string{
-		"-listen", "127.0.0.1:0", "-data", t.TempDir(), "-db", "sqlite::memory:", "-dev-key", "testkey:testsecret", "-hold", "0", "-sim-latency", "20ms",
+		"-listen", "127.0.0.1:0", "-data", t.TempDir(), "-db", "sqlite::memory:", "-dev-key", "testkey:testsecret", "-hold", "0", "-sim-latency", "20ms", "-rate", "0",
 	}, args...), noEnv, seedFile(t), io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -168,10 +168,15 @@ func (n *node) try(ctx context.Context, method, path, body string) (a answer, er
 	if err != nil {
 		return a, err
 	}
-	a = answer{status: r.StatusCode, header: r.Header, raw: string(b)}
+	return parseAnswer(r, b)
+}
+
+// parseAnswer checks the shape that every answer has.
+func parseAnswer(r *http.Response, b []byte) (answer, error) {
+	a := answer{status: r.StatusCode, header: r.Header, raw: string(b)}
 	var top map[string]map[string]any
 	if err := json.Unmarshal(b, &top); err != nil || len(top) != 1 {
-		return a, fmt.Errorf("%s %s: %d: not one JSON object with one key: %s", method, path, a.status, b)
+		return a, fmt.Errorf("%s: %d: not one JSON object with one key: %s", r.Request.URL.Path, a.status, b)
 	}
 	for a.key, a.body = range top {
 	}
@@ -179,6 +184,11 @@ func (n *node) try(ctx context.Context, method, path, body string) (a answer, er
 		return a, errors.New("errorcode is not the status: " + a.raw)
 	}
 	return a, nil
+}
+
+func contextWithCancel(t testing.TB) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithCancel(context.Background())
 }
 
 // fails checks an error envelope.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +21,29 @@ type shifted struct {
 }
 
 func (s shifted) Now() time.Time { return s.Clock.Now().Add(s.by) }
+
+// gated lets simulated hosts end their work only while it is open.
+type gated struct {
+	shifted
+	open atomic.Bool
+}
+
+const hostTime = 300 * time.Millisecond
+
+func (g *gated) After(d time.Duration) <-chan time.Time {
+	if d != hostTime {
+		return g.shifted.After(d)
+	}
+	out := make(chan time.Time, 1)
+	go func() {
+		t := <-g.shifted.After(d)
+		for !g.open.Load() {
+			time.Sleep(5 * time.Millisecond)
+		}
+		out <- t
+	}()
+	return out
+}
 
 type exchange struct {
 	Seq, Slice int
@@ -50,9 +74,7 @@ func exchanges(t *testing.T, file string) (xs []exchange) {
 		if err := json.Unmarshal(lines.Bytes(), &x); err != nil {
 			t.Fatal(err)
 		}
-		if x.Slice == 1 {
-			xs = append(xs, x)
-		}
+		xs = append(xs, x)
 	}
 	return xs
 }
@@ -62,8 +84,8 @@ func TestReplay(t *testing.T) {
 		name, file string
 		lines      int
 	}{
-		{"ref-14 cloudstack-go", "cloudstack-go.jsonl", 38},
-		{"ref-15 cmk", "cmk.jsonl", 19},
+		{"ref-14 cloudstack-go", "cloudstack-go.jsonl", 46},
+		{"ref-15 cmk", "cmk.jsonl", 22},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -71,9 +93,14 @@ func TestReplay(t *testing.T) {
 			if len(xs) != c.lines {
 				t.Fatalf("%d lines", len(xs))
 			}
-			cfg := parsed(t, "-sim-latency", "300ms", "-sim-fault", "start:name=fail*:capacity")
-			cfg.Env.Clock = shifted{clock.New(), time.Until(xs[0].At)}
-			r := &replay{node: startWith(t, cfg), ids: map[string]string{}}
+			cfg := parsed(t, "-session-login", "-sim-latency", "300ms", "-sim-fault", "start:name=fail*:capacity")
+			gate := &gated{shifted: shifted{clock.New(), time.Until(xs[0].At)}}
+			cfg.Env.Clock = gate
+			r := &replay{node: startWith(t, cfg), gate: gate, ids: map[string]string{}}
+			t.Cleanup(func() { gate.open.Store(true) })
+			if err := r.cloud.SetPassword(t.Context(), "admin", "password"); err != nil {
+				t.Fatal(err)
+			}
 			for _, x := range xs {
 				r.one(t, x)
 			}
@@ -83,7 +110,8 @@ func TestReplay(t *testing.T) {
 
 type replay struct {
 	*node
-	ids map[string]string // recorded to live
+	gate *gated
+	ids  map[string]string // recorded to live
 }
 
 func (r *replay) one(t *testing.T, x exchange) {
@@ -101,7 +129,9 @@ func (r *replay) one(t *testing.T, x exchange) {
 	}
 	want, _ := oneKey(x.Response.Body).(map[string]any)
 	if status, ok := want["jobstatus"]; ok && x.Command == "queryAsyncJobResult" && num(status) != 0 {
+		r.gate.open.Store(true)
 		r.wait(p["jobid"])
+		r.gate.open.Store(false)
 	}
 	got := r.send(x.Request.Method, p)
 	if got.status != x.Response.Status {
@@ -111,7 +141,10 @@ func (r *replay) one(t *testing.T, x exchange) {
 		t.Errorf("line %d %s: key %s", x.Seq, x.Command, got.key)
 	}
 	if x.Command == "listApis" {
-		want = slice1(want)
+		want = offered(want)
+	}
+	if x.Command == "listEvents" { // how many there are does not count
+		delete(want, "count")
 	}
 	r.compare(t, fmt.Sprintf("line %d %s", x.Seq, x.Command), want, got.body, x.Introduces)
 }
@@ -123,21 +156,20 @@ func oneKey(m map[string]any) any {
 	return nil
 }
 
-// slice1 keeps the commands of the first milestone, and of them what counts.
-func slice1(body map[string]any) map[string]any {
-	names := []string{
-		"listApis", "listZones", "listServiceOfferings", "listTemplates", "listNetworks", "listHosts", "deployVirtualMachine",
-		"startVirtualMachine", "stopVirtualMachine", "rebootVirtualMachine", "destroyVirtualMachine", "listVirtualMachines",
-		"queryAsyncJobResult", "listAsyncJobs",
-	}
+// offered keeps of the commands those that are offered here, and of them what counts.
+func offered(body map[string]any) map[string]any {
 	var keep []any
 	for _, a := range body["api"].([]any) {
-		m := a.(map[string]any)
-		if slices.Contains(names, m["name"].(string)) {
+		if m := a.(map[string]any); !slices.Contains(notYet, m["name"].(string)) {
 			keep = append(keep, map[string]any{"name": m["name"], "isasync": m["isasync"]})
 		}
 	}
 	return map[string]any{"api": keep}
+}
+
+// notYet are commands that come with a later package.
+var notYet = []string{
+	"createVMSchedule", "deleteVMSchedule", "listVMSchedule", "configureHAForHost", "enableHAForHost", "disableHAForHost", "listHostHAResources",
 }
 
 // equal are the members whose values count.
@@ -200,6 +232,14 @@ func (r *replay) partner(want map[string]any, have []any, i int) any {
 				return g
 			}
 		}
+	}
+	if typ, event := want["level"]; event { // in another order
+		for _, g := range have {
+			if m := g.(map[string]any); m["level"] == typ && m["type"] == want["type"] && m["state"] == want["state"] {
+				return m
+			}
+		}
+		return nil
 	}
 	if _, fresh := want["id"]; fresh && i < len(have) {
 		return have[i]

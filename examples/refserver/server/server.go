@@ -13,8 +13,10 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/console"
+	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/examples/refserver/cloud"
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
+	"github.com/drover-cloud/drover/examples/refserver/limits"
 	"github.com/drover-cloud/drover/examples/refserver/native"
 	"github.com/drover-cloud/drover/hypervisor/sim"
 	"github.com/drover-cloud/drover/job"
@@ -41,6 +43,7 @@ type Server struct {
 	jobs     *job.Manager
 	turns    *syncqueue.Queue
 	console  *console.Console // nil = off
+	registry *dispatch.Registry
 	face     *csapi.Face
 	native   *native.Face
 	locks    locks
@@ -82,8 +85,8 @@ func New(ctx context.Context, cfg Config) (s *Server, err error) {
 	if cfg.Migrate == "only" {
 		return s, nil
 	}
-	if s.listener, err = (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen); err != nil {
-		return nil, &FlagError{"listen", err}
+	if s.listener, err = cfg.listen(ctx); err != nil {
+		return nil, err
 	}
 	if err := s.wire(); err != nil {
 		_ = s.listener.Close()
@@ -130,7 +133,7 @@ func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.Maste
 	}
 	s.cloud, err = cloud.Open(ctx, cloud.Config{
 		Env: s.env, DB: s.db, Bun: s.bun, Seed: seed, MasterKey: key, DevKey: s.cfg.DevKey,
-		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, Migrate: s.cfg.Migrate != "off", Single: !s.cfg.postgres(),
+		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, RateLimit: s.cfg.Rate, Expunge: s.cfg.Expunge, Migrate: s.cfg.Migrate != "off", Single: !s.cfg.postgres(),
 		SimTimes: sim.Times{Define: -1, Start: latency, Stop: latency, Reboot: latency, Migrate: latency},
 	})
 	if err != nil {
@@ -174,10 +177,11 @@ func (s *Server) wire() (err error) {
 	if err != nil {
 		return err
 	}
-	registry := s.cloud.Registry(s.jobs, s.session)
+	s.registry = s.cloud.Registry(s.jobs, s.session)
 	s.face, err = csapi.New(csapi.Config{
-		Env: s.env, Registry: registry, Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
-		Hold: c.Hold, MaxHolds: c.MaxHolds, EnforceTimestamps: c.Timestamps,
+		Env: s.env, Registry: s.registry, Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
+		Hold: c.Hold, MaxHolds: c.MaxHolds, EnforceTimestamps: c.Timestamps, Sessions: c.sessions(s.cloud), Address: c.address,
+		Rate: limits.NewBuckets(s.env.Clock, c.Rate, c.Burst), Refused: c.refused(s.env.Clock),
 	})
 	if err != nil {
 		return err
@@ -188,21 +192,26 @@ func (s *Server) wire() (err error) {
 	if err := s.page(mux); err != nil {
 		return err
 	}
-	if err := s.mountNative(mux, registry); err != nil {
+	if err := s.mountNative(mux, s.registry); err != nil {
 		return err
 	}
 	mux.HandleFunc("/healthz", s.health.alive)
 	mux.HandleFunc("/readyz", s.health.ready)
 	mux.HandleFunc("/version", s.health.version)
 	s.http = &http.Server{
-		Handler: mux, MaxHeaderBytes: 1 << 20, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
+		Handler: c.secure(mux), MaxHeaderBytes: 1 << 20, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 75 * time.Second, IdleTimeout: 120 * time.Second, // body, hold and answer
 	}
 	return nil
 }
 
 // URL is where the server answers.
-func (s *Server) URL() string { return "http://" + s.listener.Addr().String() }
+func (s *Server) URL() string {
+	if s.cfg.TLS.Cert != "" {
+		return "https://" + s.listener.Addr().String()
+	}
+	return "http://" + s.listener.Addr().String()
+}
 
 // Run serves until ctx ends, then stops within 30 s. It closes the store.
 func (s *Server) Run(ctx context.Context) error {
@@ -219,6 +228,7 @@ func (s *Server) Run(ctx context.Context) error {
 		g.Add("tracker", s.cloud.Tracker()),
 		g.Add("jobs", s.jobs),
 		g.Add("sweep", s.cloud.Sweeper(s.jobs)),
+		g.Add("drain", drover.Func(s.obey)),
 		g.Add("http", drover.Func(s.serve), drover.StopTimeout(closeTime+time.Second)),
 		s.addPage(g), // stops first, so that its streams say bye
 	} {
@@ -249,6 +259,27 @@ func (s *Server) drain(ctx context.Context) {
 	if err := s.jobs.Drain(ctx); err != nil {
 		s.env.Logger.Warn("refserver: jobs are handed back", "err", err)
 	}
+}
+
+// obey drains this node when an operator says so (prepareForShutdown), and takes work again when it is taken back.
+func (s *Server) obey(ctx context.Context) error {
+	drained := false
+	for s.env.Sleep(ctx, time.Second) == nil {
+		on, err := s.cloud.Draining(ctx)
+		if err != nil || on == drained {
+			continue // a store that does not answer is told by others
+		}
+		if drained = on; !on {
+			s.jobs.Reopen(ctx)
+			s.face.Reopen()
+			s.health.draining.Store(false)
+			continue
+		}
+		s.health.draining.Store(true)
+		s.face.Drain()
+		s.env.Go("drain", func() { _ = s.jobs.Drain(ctx) }) // whoever waits for it asks readyForShutdown
+	}
+	return nil
 }
 
 // serve is the HTTP component.

@@ -1,0 +1,486 @@
+package server
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/benbjohnson/clock"
+
+	"github.com/drover-cloud/drover/examples/refserver/cloud"
+	"github.com/drover-cloud/drover/examples/refserver/csapi"
+)
+
+const password = "canary-password-of-admin"
+
+// browser sends without a signature, with what a login gave.
+type browser struct {
+	*node
+	cookies []*http.Cookie
+	key     string
+	header  http.Header
+}
+
+func (b *browser) post(p params) answer {
+	b.t.Helper()
+	req, err := http.NewRequest(http.MethodPost, b.URL()+"/client/api", strings.NewReader(form(p)))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for k, v := range b.header {
+		req.Header[k] = v
+	}
+	for _, c := range b.cookies {
+		req.AddCookie(c)
+	}
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer r.Body.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	a, err := parseAnswer(r, text)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, c := range r.Cookies() {
+		if c.MaxAge < 0 {
+			b.cookies = nil
+		} else {
+			b.cookies = append(b.cookies, c)
+		}
+	}
+	return a
+}
+
+func (b *browser) login(user, word string) answer {
+	b.t.Helper()
+	b.cookies = nil
+	a := b.post(params{"command": "login", "username": user, "password": word, "domain": "/", "response": "json"})
+	b.key = a.str("sessionkey")
+	return a
+}
+
+// list is a call that the session permits, or not.
+func (b *browser) list() answer {
+	b.t.Helper()
+	return b.post(params{"command": "listZones", "sessionkey": b.key})
+}
+
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	now := &movable{Clock: clock.New()}
+	cfg := parsed(t, "-session-login")
+	cfg.Env.Clock = now
+	n := startWith(t, cfg)
+	t.Run("ref-13 no password is set", func(t *testing.T) {
+		(&browser{node: n}).login("admin", "password").fails(t, 531, 4365)
+		(&browser{node: start(t)}).login("admin", "password").fails(t, 531, 4365, "session login is disabled")
+	})
+	if err := n.cloud.SetPassword(t.Context(), "admin", password); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("ref-10 the answer", func(t *testing.T) {
+		b := &browser{node: n}
+		a := b.login("admin", password).ok(t)
+		for k, want := range (params{"username": "admin", "account": "admin", "type": "1", "registered": "false", "is2faenabled": "false", "is2faverified": "true"}) {
+			if a.str(k) != want {
+				t.Errorf("%s is %v", k, a.body[k])
+			}
+		}
+		if a.body["timeout"] != 1800.0 || len(a.str("sessionkey")) != 27 || a.str("userid") == "" {
+			t.Errorf("%s", a.raw)
+		}
+		if len(b.cookies) != 2 || b.cookies[0].Name != "JSESSIONID" || b.cookies[0].Path != "/client" || !b.cookies[0].HttpOnly || b.cookies[0].SameSite != http.SameSiteStrictMode {
+			t.Errorf("%v", b.cookies)
+		}
+		n.do("GET", "/client/api?command=login&username=admin&password="+password, "").fails(t, 405, 9999)
+	})
+	t.Run("ref-09 cookie and sessionkey", func(t *testing.T) {
+		b := &browser{node: n}
+		b.login("admin", password).ok(t)
+		b.list().ok(t)
+		b.post(params{"command": "listZones"}).fails(t, 401, 0)
+		b.list().fails(t, 401, 0) // it ended the session
+		b.login("admin", password).ok(t)
+		for range 2 {
+			if a := b.post(params{"command": "logout"}).ok(t); a.str("description") != "success" || b.cookies != nil {
+				t.Errorf("%s %v", a.raw, b.cookies)
+			}
+		}
+		b.list().fails(t, 401, 0)
+	})
+	t.Run("ref-08 a signature decides alone", func(t *testing.T) {
+		b := &browser{node: n}
+		b.login("admin", password).ok(t)
+		good := sign(params{"command": "listZones"}, "testsecret")
+		b.post(good).ok(t)
+		b.post(sign(params{"command": "listZones"}, "wrong")).fails(t, 401, 0)
+		b.list().ok(t)
+		stale := &browser{node: n, cookies: []*http.Cookie{{Name: "JSESSIONID", Value: "stale"}}}
+		stale.post(good).ok(t)
+		stale.post(params{"command": "listZones"}).fails(t, 401, 0)
+	})
+	t.Run("ref-11 idle and absolute", func(t *testing.T) {
+		b := &browser{node: n}
+		b.login("admin", password).ok(t)
+		now.add(29 * time.Minute)
+		b.list().ok(t)
+		now.add(29 * time.Minute)
+		b.list().ok(t)
+		now.add(30*time.Minute + time.Second)
+		b.list().fails(t, 401, 0)
+		b.login("admin", password).ok(t)
+		for range 24 {
+			b.list().ok(t)
+			now.add(29 * time.Minute)
+		}
+		b.list().ok(t)
+		now.add(12*time.Hour - 24*29*time.Minute + time.Second)
+		b.list().fails(t, 401, 0)
+	})
+	t.Run("ref-12 bad passwords", func(t *testing.T) {
+		b := &browser{node: n}
+		unknown := b.login("nobody", "x").fails2(t, 531, 4365)
+		for range 5 {
+			if got := b.login("admin", "wrong").fails2(t, 531, 4365); got != unknown {
+				t.Errorf("told apart: %q, %q", got, unknown)
+			}
+		}
+		if a := b.login("admin", password); a.header.Get("Retry-After") == "" {
+			t.Errorf("no Retry-After: %s", a.raw)
+		} else {
+			a.fails(t, 429, 4545)
+		}
+		now.add(5 * time.Minute)
+		b.login("admin", password).ok(t)
+	})
+}
+
+// fails2 is fails and answers the text.
+func (a answer) fails2(t testing.TB, status, cs int) string {
+	t.Helper()
+	a.fails(t, status, cs)
+	return a.str("errortext")
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	now := &movable{Clock: clock.New()}
+	cfg := parsed(t, "-rate", "5", "-burst", "8")
+	cfg.Env.Clock = now
+	n := startWith(t, cfg)
+	t.Run("ref-57 too many of a key", func(t *testing.T) {
+		passed := 0
+		var last answer
+		for range 30 {
+			if last = n.call("listZones", nil); last.status != 200 {
+				break
+			}
+			passed++
+		}
+		if last.fails(t, 429, 4545); passed < 8 || passed > 20 || last.header.Get("Retry-After") != "1" {
+			t.Errorf("%d passed; %v", passed, last.header)
+		}
+		now.add(2 * time.Second)
+		n.call("listZones", nil).ok(t)
+	})
+	t.Run("ref-57 failed authentications of an address", func(t *testing.T) {
+		b := &browser{node: n, header: http.Header{"X-Forwarded-For": {"203.0.113.9"}}}
+		for range 10 {
+			b.post(params{"command": "listZones"}).fails(t, 401, 0)
+		}
+		b.header.Set("X-Forwarded-For", "203.0.113.10") // believed of trusted proxies only
+		b.post(params{"command": "listZones"}).fails(t, 429, 4545)
+		proxied := start(t, "-rate", "5", "-trusted-proxy", "127.0.0.0/8")
+		b = &browser{node: proxied, header: http.Header{"X-Forwarded-For": {"198.51.100.1, 203.0.113.9"}}}
+		for range 10 {
+			b.post(params{"command": "listZones"}).fails(t, 401, 0)
+		}
+		b.post(params{"command": "listZones"}).fails(t, 429, 4545)
+		b.header.Set("X-Forwarded-For", "203.0.113.10")
+		b.post(params{"command": "listZones"}).fails(t, 401, 0)
+	})
+}
+
+// as signs with another user's key.
+func (n *node) as(k cloud.Credentials, command string, p params) answer {
+	n.t.Helper()
+	q := params{"command": command, "apiKey": k.Key, "response": "json"}
+	for name, v := range p {
+		q[name] = v
+	}
+	q["signature"] = csapi.Sign(q, []byte(k.Secret))
+	return n.send("POST", q)
+}
+
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	n := start(t, "-sim-latency", "100ms", "-sim-fault", "start:name=fail*:capacity")
+	key := func(name string) cloud.Credentials {
+		if err := n.cloud.AddUser(t.Context(), name, false); err != nil {
+			t.Fatal(err)
+		}
+		k, err := n.cloud.UserKey(t.Context(), name, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	a, b := key("alice"), key("bob")
+	n.cloud.Forget()
+	deploy := params{"zoneid": zone1, "serviceofferingid": small, "templateid": debian12, "name": "hers", "hostid": nobody}
+	made := n.as(a, "deployVirtualMachine", deploy).ok(t)
+	vm, j := made.str("id"), made.str("jobid")
+	n.wait(j).succeeds(t)
+	t.Run("ref-61 others see nothing", func(t *testing.T) {
+		for _, c := range []struct {
+			command string
+			p       params
+		}{
+			{"queryAsyncJobResult", params{"jobid": j}}, {"cancelAsyncJob", params{"jobid": j}}, {"stopVirtualMachine", params{"id": vm}},
+			{"listVirtualMachines", params{"id": vm}}, {"updateVirtualMachine", params{"id": vm, "displayname": "x"}}, {"listEvents", params{"jobid": j}},
+			{"createTags", params{"resourceids": vm, "resourcetype": "UserVm", "tags[0].key": "k", "tags[0].value": "v"}},
+			{"listVolumes", params{"virtualmachineid": vm}}, {"queryAsyncJobResult", params{"resourcetype": "VirtualMachine", "resourceid": vm}},
+		} {
+			n.as(b, c.command, c.p).fails(t, 431, 4350)
+		}
+		for _, command := range []string{"listVirtualMachines", "listVolumes", "listEvents", "listTags", "listAsyncJobs"} {
+			if got := n.as(b, command, params{"listall": "true"}).ok(t); len(got.body) != 0 {
+				t.Errorf("%s: %s", command, got.raw)
+			}
+		}
+		if l := n.as(b, "listUsers", nil).list("user"); len(l) != 1 || l[0]["username"] != "bob" || num(l[0]["accounttype"]) != 0 {
+			t.Errorf("%v", l)
+		}
+		hers := n.as(a, "listVirtualMachines", nil).list("virtualmachine")
+		if len(hers) != 1 || hers[0]["account"] != "alice" || hers[0]["hostid"] != nil {
+			t.Errorf("%v", hers)
+		}
+		if l := n.call("listVirtualMachines", params{"account": "alice"}).list("virtualmachine"); len(l) != 1 || l[0]["hostid"] == nil {
+			t.Errorf("%v", l)
+		}
+	})
+	t.Run("ref-56 what is for admins", func(t *testing.T) {
+		for _, command := range []string{"listHosts", "addHost", "migrateVirtualMachine", "prepareForShutdown"} {
+			n.as(a, command, nil).fails(t, 432, 9999)
+		}
+		n.as(a, "listAsyncJobs", params{"runninglongerthan": "1"}).ok(t) // a parameter that is not hers is unknown
+		deploy["name"] = "fail1"
+		failed := n.as(a, "deployVirtualMachine", deploy).ok(t)
+		n.wait(failed.str("jobid")).failed(t, 533, "Unable to create")
+		mine := n.as(a, "queryAsyncJobResult", params{"jobid": failed.str("jobid")})
+		if mine.failed(t, 533, "The operation could not be completed"); strings.Contains(mine.raw, "capacity") {
+			t.Errorf("details: %s", mine.raw)
+		}
+		for _, e := range n.as(a, "listEvents", params{"level": "ERROR"}).list("event") {
+			if strings.Contains(e["description"].(string), "Unable") {
+				t.Errorf("details: %v", e)
+			}
+		}
+	})
+	t.Run("ref-61 a user that is gone when the job runs", func(t *testing.T) {
+		first := n.as(a, "rebootVirtualMachine", params{"id": vm}).ok(t).str("jobid")
+		second := n.as(a, "rebootVirtualMachine", params{"id": vm}).ok(t).str("jobid")
+		if _, err := n.bun.Exec(`DELETE FROM rs_user WHERE name = 'alice'`); err != nil {
+			t.Fatal(err)
+		}
+		n.wait(first)
+		n.wait(second).failed(t, 531)
+	})
+}
+
+// Nothing that is secret shows anywhere but where it belongs.
+func TestSecrets(t *testing.T) {
+	t.Parallel()
+	var log lockedText
+	cfg := parsed(t, "-session-login", "-dev-key", "testkey:canary-secret-of-key", "-data", t.TempDir(), "-db", "")
+	cfg.Env.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	n := startWith(t, cfg)
+	const userData = "Y2FuYXJ5LXVzZXJkYXRh"
+	dev := cloud.Credentials{Key: "testkey", Secret: "canary-secret-of-key"}
+	var answers strings.Builder
+	call := func(command string, p params) answer {
+		a := n.as(dev, command, p)
+		answers.WriteString(a.raw)
+		return a
+	}
+	if err := n.cloud.SetPassword(t.Context(), "admin", password); err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{node: n}
+	b.login("admin", password).ok(t)
+	b.list().ok(t)
+	sessionKey := b.key
+	b.login("admin", password+"x").fails(t, 531, 4365)
+	b.post(params{"command": "login", "username": "admin", "password": password + "\x01"}).fails(t, 431, 4350)
+	call("deployVirtualMachine", params{"zoneid": zone1, "serviceofferingid": small, "templateid": debian12, "startvm": "false", "userdata": userData}).ok(t)
+	call("addHost", params{"url": "sim://x", "hypervisor": "KVM", "zoneid": zone1, "podid": "22222222-0000-4000-8000-000000000006", "username": "r", "password": password}).ok(t)
+	for _, c := range []string{"listVirtualMachines", "listEvents", "listUsers", "listAccounts", "listHosts", "listApis", "listAsyncJobs"} {
+		call(c, nil)
+	}
+	call("listAsyncJobs", params{"jobstatus": "1"})
+	n.until(func() bool { return n.count(`SELECT count(*) FROM rs_event WHERE state = 'Completed'`) > 0 })
+	n.stop()
+	if err := <-n.done; err != nil {
+		t.Fatal(err)
+	}
+	n.done <- nil
+	files, err := filepath.Glob(filepath.Join(cfg.Data, "drover.db*"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	var db bytes.Buffer
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		db.Write(text)
+	}
+	admin, err := os.ReadFile(filepath.Join(cfg.Data, "admin.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, generated, _ := strings.Cut(strings.TrimSpace(string(admin)), "DROVER_API_SECRET=")
+	for name, canary := range (params{"password": password, "dev secret": dev.Secret, "secret": generated, "sessionkey": sessionKey, "session": b.cookies[0].Value, "userdata": userData}) {
+		for where, text := range (params{"log": log.String(), "database": db.String(), "answers": answers.String()}) {
+			if name == "userdata" && where == "database" { // it is the machine's, and kept for it; jobs have it sealed or not at all
+				continue
+			}
+			if strings.Contains(text, canary) {
+				t.Errorf("ref-58: %s is in the %s", name, where)
+			}
+		}
+	}
+}
+
+type lockedText struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedText) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// certificate makes a pair of files for 127.0.0.1.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+func TestTransport(t *testing.T) {
+	t.Parallel()
+	t.Run("ref-59 TLS", func(t *testing.T) {
+		cert, key := certificate(t)
+		cfg := parsed(t, "-tls-cert", cert, "-tls-key", key, "-tls-client-ca", cert)
+		s, err := New(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		ctx, stop := contextWithCancel(t)
+		go func() { done <- s.Run(ctx) }()
+		defer func() {
+			stop()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
+		pool := x509.NewCertPool()
+		text, err := os.ReadFile(cert)
+		if err != nil || !pool.AppendCertsFromPEM(text) {
+			t.Fatal(err)
+		}
+		get := func(most uint16) (*http.Response, error) {
+			c := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MaxVersion: most, MinVersion: tls.VersionTLS10}}}
+			return c.Get(s.URL() + "/healthz")
+		}
+		r, err := get(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Body.Close()
+		if r.StatusCode != 200 || r.Header.Get("Strict-Transport-Security") == "" || r.Header.Get("Server") != "" {
+			t.Errorf("%v", r)
+		}
+		if r, err := get(tls.VersionTLS11); err == nil {
+			_ = r.Body.Close()
+			t.Error("TLS 1.1 is accepted")
+		}
+	})
+	t.Run("ref-59 a client that is slow", func(t *testing.T) {
+		if testing.Short() {
+			t.Skip("waits 5 s")
+		}
+		n := start(t)
+		c, err := net.Dial("tcp", strings.TrimPrefix(n.URL(), "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close() //nolint:errcheck // it is closed at the other end
+		began := time.Now()
+		if _, err := fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetReadDeadline(began.Add(30 * time.Second))
+		if _, err := io.ReadAll(c); err != nil {
+			t.Errorf("not cut: %v", err)
+		}
+		if took := time.Since(began); took < 4*time.Second || took > 20*time.Second {
+			t.Errorf("cut after %v", took)
+		}
+	})
+}
