@@ -3,6 +3,7 @@ module github.com/drover-cloud/drover
 go 1.26.0
 
 require (
+	github.com/adhocore/gronx v1.20.4
 	github.com/benbjohnson/clock v1.3.5
 	github.com/cenkalti/backoff/v4 v4.3.0
 	github.com/jackc/pgx/v5 v5.12.0

@@ -29,6 +29,7 @@ var arrows = map[string][]string{
 	"dispatch":             {".", "store", "syncqueue", "job"},
 	"flow":                 {".", "store", "job"},
 	"console":              {".", "store", "lease", "syncqueue", "job", "flow"},
+	"periodic":             {"."},
 	"hypervisor":           {"."},
 	"hypervisor/sim":       {".", "hypervisor"},
 	"hypervisor/tracker":   {".", "store", "hypervisor"},

@@ -11,6 +11,7 @@ import (
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/periodic"
 	"github.com/drover-cloud/drover/store/memory"
 )
 
@@ -32,6 +33,7 @@ var steppers = map[string]func(t *testing.T, e drover.Env) drover.Stepper{
 		}
 		return m
 	},
+	"periodic.Set":  func(_ *testing.T, e drover.Env) drover.Stepper { return &periodic.Set{Env: e} },
 	"lease.Session": func(t *testing.T, e drover.Env) drover.Stepper { return newSession(t, e, &memory.Store{Env: e}) },
 }
 
@@ -109,7 +111,7 @@ func stepReceiver(d ast.Decl) string {
 		typ = star.X
 	}
 	id, _ := typ.(*ast.Ident)
-	if id == nil {
+	if id == nil || !id.IsExported() {
 		return ""
 	}
 	return id.Name
