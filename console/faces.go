@@ -38,10 +38,31 @@ type JobSteerer interface {
 
 // Queues is what the console needs of *[syncqueue.Queue].
 type Queues interface {
+	QueueReader
+	QueueSteerer
+}
+
+// QueueReader looks at lines.
+type QueueReader interface {
 	Keys(ctx context.Context, f syncqueue.Filter) ([]syncqueue.Stat, error)
 	List(ctx context.Context, k syncqueue.Key) ([]syncqueue.Item, error)
 	Blocked(ctx context.Context, older time.Duration) ([]syncqueue.Item, error)
 	Policies(ctx context.Context) ([]syncqueue.PolicyRow, error)
+}
+
+// QueueSteerer changes the order and the pace of lines.
+type QueueSteerer interface {
+	Move(ctx context.Context, seq, before int64) error
+	MoveFirst(ctx context.Context, seq int64) error
+	Pause(ctx context.Context, k syncqueue.Key) error
+	Resume(ctx context.Context, k syncqueue.Key) error
+	PauseKind(ctx context.Context, kind string) error
+	ResumeKind(ctx context.Context, kind string) error
+	Limiter
+}
+
+// Limiter sets how many turns there are at once.
+type Limiter interface {
 	SetLimit(ctx context.Context, kind string, n int) error
 	SetKeyLimit(ctx context.Context, k syncqueue.Key, n int) error
 }

@@ -103,7 +103,11 @@ func (c *Console) kinds(ctx context.Context) (ks []kindObject, err error) {
 	rows, err := shared(ctx, c.reads, "policies", c.cfg.Queues.Policies)
 	for _, r := range rows {
 		if r.ID == "" {
-			ks = append(ks, kindObject{r.Kind, max(r.Limit, 0), r.Paused})
+			limit := r.Limit
+			if limit == syncqueue.Inherit {
+				limit = 1
+			}
+			ks = append(ks, kindObject{r.Kind, limit, r.Paused})
 		}
 	}
 	return ks, err

@@ -11,7 +11,7 @@ export function morph(from, to) {
     if (from.nodeValue !== to.nodeValue) from.nodeValue = to.nodeValue;
     return;
   }
-  if (from.hasAttribute("data-tail") || from.hasAttribute("data-busy")) return;
+  if (from.hasAttribute("data-tail") || from.nodeName === "NOSCRIPT") return;
   attributes(from, to);
   if (from.nodeName === "TIME" && from.dateTime === to.dateTime) return; // its text is kept true by the clock
   children(from, to);
@@ -23,7 +23,7 @@ function attributes(from, to) {
     if (!stay(name) && name !== "class" && from.getAttribute(name) !== value) from.setAttribute(name, value);
   }
   for (const { name } of [...from.attributes]) {
-    if (!to.hasAttribute(name) && !stay(name) && !["class", "style", "draggable", "tabindex", "data-own"].includes(name)) from.removeAttribute(name);
+    if (!to.hasAttribute(name) && !stay(name) && !["class", "style", "tabindex", "data-own"].includes(name)) from.removeAttribute(name);
   }
   const own = [...from.classList].filter((c) => ["here", "changed", "drag", "over"].includes(c));
   const cls = [...to.classList, ...own].join(" ");
