@@ -168,7 +168,7 @@ func routesOf(t *testing.T, c *console.Console) (out []string) {
 
 // fill makes a path of a pattern.
 func fill(pattern, id string) string {
-	return strings.NewReplacer("{id}", id, "{kind}", "vm", "{name}", "default").Replace(pattern)
+	return strings.NewReplacer("{id}", id, "{kind}", "vm", "{pool}", "default").Replace(pattern)
 }
 
 func TestRoutes(t *testing.T) {

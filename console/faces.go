@@ -14,6 +14,7 @@ import (
 type Jobs interface {
 	JobReader
 	JobSteerer
+	PoolSteerer
 }
 
 // JobReader looks at jobs.
@@ -23,6 +24,8 @@ type JobReader interface {
 	Page(ctx context.Context, q job.Query) ([]*job.Job, string, error)
 	Journal(ctx context.Context, id string) iter.Seq2[job.Entry, error]
 	Watch(ctx context.Context, id string) iter.Seq2[*job.Job, error]
+	Stats(ctx context.Context) (job.Stats, error)
+	Blocked(ctx context.Context) ([]job.Blocked, error)
 }
 
 // JobSteerer changes what becomes of jobs.
@@ -36,6 +39,13 @@ type JobSteerer interface {
 	Fence(ctx context.Context, id, reason string) error
 }
 
+// PoolSteerer changes the pace of the pools of workers: which of them start jobs, and this node's sizes.
+type PoolSteerer interface {
+	PauseQueue(ctx context.Context, queue string) error
+	ResumeQueue(ctx context.Context, queue string) error
+	Resize(queue string, n int) error
+}
+
 // Queues is what the console needs of *[syncqueue.Queue].
 type Queues interface {
 	QueueReader
@@ -46,7 +56,6 @@ type Queues interface {
 type QueueReader interface {
 	Keys(ctx context.Context, f syncqueue.Filter) ([]syncqueue.Stat, error)
 	List(ctx context.Context, k syncqueue.Key) ([]syncqueue.Item, error)
-	Blocked(ctx context.Context, older time.Duration) ([]syncqueue.Item, error)
 	Policies(ctx context.Context) ([]syncqueue.PolicyRow, error)
 }
 

@@ -8,11 +8,9 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover/job"
-	"github.com/drover-cloud/drover/syncqueue"
 )
 
 const (
-	longWait  = 10 * time.Minute // in a line, before it is shown as blocked
 	lookBack  = time.Hour
 	manyFails = 200 // looked at for the groups of failures
 )
@@ -56,6 +54,8 @@ type blockedObject struct {
 	Why    string     `json:"why"`
 	Holder string     `json:"holder,omitempty"` // what holds the key: a job's id
 	Node   string     `json:"node,omitempty"`
+	Line   int        `json:"line,omitempty"`
+	Cycle  []string   `json:"cycle,omitempty"`
 	Since  stamp      `json:"since"`
 }
 
@@ -141,44 +141,42 @@ func failuresOf(js []*job.Job) []failureObject {
 	return fs
 }
 
-// blocked is work that has not gone on for long.
+// blocked is work that does not get on, as the manager reports it.
 func (c *Console) blocked(ctx context.Context) ([]blockedObject, error) {
 	bs := []blockedObject{}
-	if c.cfg.Queues == nil || c.cfg.Jobs == nil {
+	if c.cfg.Jobs == nil {
 		return bs, nil
 	}
-	items, err := shared(ctx, c.reads, "blocked", func(ctx context.Context) ([]syncqueue.Item, error) { return c.cfg.Queues.Blocked(ctx, longWait) })
+	all, err := shared(ctx, c.reads, "blocked", c.cfg.Jobs.Blocked)
 	if err != nil {
 		return nil, err
 	}
-	ids := make([]string, len(items))
-	for i := range items {
-		ids[i] = items[i].Content
-	}
-	js, err := c.cfg.Jobs.Lookup(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	holders := map[syncqueue.Key]syncqueue.Item{}
-	for _, it := range items {
-		j := js[it.Content]
-		if !it.Since.IsZero() {
-			holders[it.Key] = it
+	for _, b := range all {
+		if b.Job == nil || !visible(who(ctx), b.Job) {
 			continue
 		}
-		if j == nil || !visible(who(ctx), j) {
-			continue
-		}
-		o := objectOf(j)
-		h := holders[it.Key]
-		bs = append(bs, blockedObject{&o, keyOf(it.Key), "turn", h.Content, h.Holder, stamp(it.Enqueued)})
+		o := objectOf(b.Job)
+		bs = append(bs, blockedObject{&o, o.Key, b.Why, b.Holder.Content, b.Holder.Holder, b.Line, b.Cycle, stamp(b.Since)})
 	}
 	return bs, nil
 }
 
-// counts are how many jobs are in each state, least counts where more is true.
+func (c *Console) stats(ctx context.Context) (job.Stats, error) {
+	return shared(ctx, c.reads, "stats", c.cfg.Jobs.Stats)
+}
+
+// counts are how many jobs are in each live state; of one account, least counts where more is true.
 func (c *Console) counts(ctx context.Context) (m map[job.State]int, more bool, err error) {
 	m = map[job.State]int{}
+	if who(ctx).Account == "" {
+		st, err := c.stats(ctx)
+		for _, q := range st.Queues {
+			for s, n := range q.Depth {
+				m[s] += n
+			}
+		}
+		return m, false, err
+	}
 	for _, s := range liveStates {
 		l, err := c.page(ctx, job.Query{States: []job.State{s}, Account: who(ctx).Account}, pageOfStore)
 		if err != nil {

@@ -184,6 +184,7 @@ type queuesPage struct {
 	Lines   []lineObject
 	Kinds   []kindObject
 	Blocked []blockedObject
+	Pools   []poolObject
 	Kind    string
 	Next    string
 	Sort    string
@@ -213,6 +214,13 @@ func (v *views) queues(r *http.Request, p *page) (string, error) {
 	}
 	if b.Blocked, err = v.c.blocked(r.Context()); err != nil {
 		return "", err
+	}
+	if hasJobs(v.c) && who(r.Context()).Account == "" {
+		st, err := v.c.stats(r.Context())
+		if err != nil {
+			return "", err
+		}
+		b.Pools = poolsOf(st)
 	}
 	p.Body = b
 	return "queues", nil

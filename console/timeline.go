@@ -3,6 +3,7 @@ package console
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -172,8 +173,8 @@ func (p *past) firstStart() time.Time {
 	}
 	first := p.j.Started
 	for _, e := range p.entries {
-		if e.At.Before(first) {
-			first = e.At
+		if at := startedBy([]job.Entry{e}); at.Before(first) {
+			first = at
 		}
 	}
 	for _, s := range p.steps {
@@ -207,7 +208,7 @@ func (p *past) runs() (out []span) {
 		if epoch == j.Epoch || !es[0].At.Before(j.Started) {
 			continue // the last run
 		}
-		from := es[0].At
+		from := startedBy(es)
 		if !prev.IsZero() && from.Sub(prev) > minGap {
 			out = append(out, span{What: "delay", Text: "before the next run", From: stamp(prev), To: stamp(from), Depth: 1})
 		}
@@ -221,6 +222,17 @@ func (p *past) runs() (out []span) {
 		out = append(out, span{What: "delay", Text: "retry delay", From: stamp(prev), To: stamp(j.Started), Depth: 1})
 	}
 	return append(out, p.lastRun(max(n, j.Runs))...)
+}
+
+// startedBy is when a run began: a failure tells; else it was before the first thing it noted.
+func startedBy(es []job.Entry) time.Time {
+	for _, e := range es {
+		var d struct{ Started time.Time }
+		if e.Failure && len(e.Data) > 0 && json.Unmarshal(e.Data, &d) == nil && !d.Started.IsZero() && d.Started.Before(es[0].At) {
+			return d.Started
+		}
+	}
+	return es[0].At
 }
 
 func (p *past) lastRun(n int) (out []span) {
@@ -258,15 +270,14 @@ func (p *past) stepSpans(runs []span) (out []span) {
 		return nil
 	}
 	prev := time.Time(runs[0].From)
-	for _, r := range runs {
-		if r.What == "run" {
-			prev = time.Time(r.From)
-			break
-		}
-	}
 	for _, s := range p.steps {
 		from := s.Started
 		if from.IsZero() {
+			for _, r := range runs { // in the run that it ended in, not before
+				if at := time.Time(r.From); r.What == "run" && at.After(prev) && !at.After(s.Ended) {
+					prev = at
+				}
+			}
 			from = prev
 		}
 		to := s.Ended

@@ -58,7 +58,7 @@ export function ask({ title, text, yes, reason, confirm  }) {
 const said = {
   cancel: (o) => o.accepted === "cancelled" ? "Cancelled." : "Cancel requested: its handler is told to stop.",
   retry: (o) => "A new job was made: " + o.id.slice(-8), hold: () => "Held.", wake: () => "Woken.", fence: () => "Fenced.", priority: (o) => "Priority is " + o.priority + " now.",
-  limit: () => "Limit changed.", clear: () => "The line is cleared.", pause: () => "Paused.", resume: () => "Resumed.",
+  limit: () => "Limit changed.", resize: () => "Workers changed.", clear: () => "The line is cleared.", pause: () => "Paused.", resume: () => "Resumed.",
 };
 const numbers = new Set(["priority", "limit", "workers"]);
 
@@ -76,7 +76,7 @@ async function submit(form) {
   button.disabled = true;
   try {
     const out = await send(form.action, data);
-    const name = numbers.has(verb) ? verb : null;
+    const name = verb === "resize" ? "workers" : numbers.has(verb) ? verb : null;
     let undo = null;
     if (form.dataset.undo) undo = () => send(form.action.replace(/[^/]+$/, form.dataset.undo), {}).then(() => refresh(true));
     if (name && form.dataset.was !== undefined) { const was = Number(form.dataset.was); undo = () => send(form.action, { [name]: was }).then(() => refresh(true)); }
