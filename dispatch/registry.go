@@ -135,9 +135,9 @@ func (r *Registry) start(ctx context.Context, c *Command) (any, error) {
 		}
 		return a, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, p.cmd.timeout)
-	defer cancel()
-	return p.cmd.run(ctx, c.Value)
+	bound := withTimeout(ctx, r.telemetry().clock, p.cmd.timeout)
+	defer bound.end()
+	return p.cmd.run(bound, c.Value)
 }
 
 // inJob is the innermost handler in the job.
