@@ -154,6 +154,7 @@ func (b *blockage) parked(r *Row) {
 	b.wait[r.ID] = r.Joins
 	var p parked
 	switch {
+	case r.Queue == syncqueue.ItemQueue: // a host's, which has taken it
 	case r.Flags&Poisoned != 0:
 		b.add(r, WhyPoison, r.Updated)
 	case r.Flags&Held != 0:
@@ -295,7 +296,7 @@ func (m *Manager) unhandled(ctx context.Context, infos []lease.Info, most int) (
 	}
 	err = m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		then := tx.Now().Add(-unhandledAfter)
-		heard := []string{}
+		heard := []string{syncqueue.ItemQueue}
 		for _, i := range infos {
 			if !i.Named && (i.State != lease.Dead || i.Until.After(then)) {
 				heard = append(heard, i.Kinds...)

@@ -46,6 +46,10 @@ type run struct {
 	claim     context.Context // made by whileClaimed
 	drop      context.CancelCauseFunc
 	waitsFor  []string // jobs that it blocks for in Wait
+	ancestors []Row    // ids and keys, the nearest first, once climbed
+	climbed   bool
+	lendLock  chan struct{} // guards lent
+	lent      int           // calls of Wait that lend the turn
 }
 
 // runContext is the root of a handler's ctx: Run's values, the job and its deadline; it never ends by itself.

@@ -12,7 +12,8 @@ import (
 const maxBlocked = 10_000
 
 // Await gives the result of a final job, or its error, which errors.Is and errors.As see through. For a live one the error is
-// a [Park] on it ([OnJobs]), which the handler returns as it is: on its next run Await has the result. [ErrNotFound].
+// a [Park] on it ([OnJobs]), which the handler returns as it is: on its next run Await has the result. [ErrNotFound]; [syncqueue.ErrReentrant] as of
+// [Manager.Wait].
 func Await[R any](ctx context.Context, id string) (v R, err error) {
 	r, err := handlerOf(ctx)
 	if err != nil {
@@ -23,6 +24,9 @@ func Await[R any](ctx context.Context, id string) (v R, err error) {
 		return v, err
 	}
 	if !j.State.Final() {
+		if _, err := r.reentrant(ctx, j.ID); err != nil {
+			return v, err
+		}
 		return v, Park(OnJobs(j.ID))
 	}
 	return Result[R](j)

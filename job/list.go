@@ -71,7 +71,9 @@ func (m *Manager) Page(ctx context.Context, q Query) (js []*Job, next string, er
 		return err
 	})
 	for i := range found.Rows {
-		js = append(js, found.Rows[i].public())
+		if found.Rows[i].Queue != syncqueue.ItemQueue { // those are a host's
+			js = append(js, found.Rows[i].public())
+		}
 	}
 	return js, found.Next, err
 }

@@ -3,9 +3,11 @@ package job
 import (
 	"context"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/drover-cloud/drover/store"
+	"github.com/drover-cloud/drover/syncqueue"
 )
 
 // Stats are the numbers of this node's pools, and of the queues of the whole cluster.
@@ -95,6 +97,7 @@ func (m *Manager) count(ctx context.Context) (counted, error) {
 		if err != nil {
 			return err
 		}
+		found.Counts = slices.DeleteFunc(found.Counts, func(n Count) bool { return n.Queue == syncqueue.ItemQueue })
 		c = counted{now, found.Counts, map[string]time.Duration{}}
 		for _, n := range found.Counts {
 			if n.State == Waiting || n.State == Ready {

@@ -48,6 +48,17 @@ func SessionTopic(session int64) string { return "session/" + strconv.FormatInt(
 // Turns. A job with a Sync key whose policy limit is n > 0 needs a turn: at most n jobs hold one per key, granted in order
 // of Place. Jobs without key or with an unlimited kind need none. A turn is kept in ready, running, scheduled (after a
 // retry) and parked, whatever happens to a session, until the job is final, deleted, or moved with Free.
+//
+// Lending. A row with a Lender, an ancestor of the same key that holds a turn or borrows one, does not enter the line of its key:
+// it borrows. (If that ancestor has no turn, it borrows from whom that borrows from; if there is none, Lender is cleared and it
+// waits like others. This is settled at Insert and whenever it comes to wait.) Who borrows a turn stands in line for it, one at a
+// time in order of Place, and gets it only while the lender lends: Parked, Running with the flag Lending and not Recalled, or
+// after it has given its turn up. What then holds of turns holds of the lent one too; Row.Turn says that it has it, and may be lent
+// further. A lender that is moved to Ready while a borrower has its turn is Waiting, with its Turn, and becomes Ready when that
+// gives it back, before the next borrower. Unmark Lending then sets Recalled instead; both flags end with the borrower's turn,
+// with a hint on JobTopic of the lender. Leaving Running ends both flags. A turn given up while somebody waits for it or has it as
+// a borrower goes to nobody in the key's line: it is theirs, and is handed on after the last of them. A pause takes no turn from
+// who lends it.
 type Store interface {
 	// Insert adds rows in slice order and answers them as stored.
 	// 1. Seq is drawn per row, rising in slice order; Created = Updated = Now, Rev 1, Epoch 0. Zero RunAt means Now.
@@ -133,6 +144,7 @@ type Row struct {
 	Timeout             time.Duration // per run; 0 = none
 	RunUntil            time.Time     // end of this run; zero = none
 	ParentEpoch         int64         // Insert's guard
+	Lender              string        // id of the job whose turn it borrows; see Store
 	Turn                bool          // holds its turn
 	Flags               Flag
 	Steps               []Entry         // only if asked for
@@ -156,6 +168,8 @@ const (
 	Held                       // parked by Hold
 	Unwinder                   // its kind has Unwinds: known to every node
 	Locked                     // its kind is NotCancellable: known to every node
+	Lending                    // runs, but its handler blocks in Wait: who borrows its turn may run
+	Recalled                   // Lending, but wants to go on after the present borrower
 )
 
 // Find selects rows; the zero fields select nothing by themselves, so one of IDs, Query, Due, Sessions, Resources or

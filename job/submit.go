@@ -249,6 +249,9 @@ func (s *submission) insert(ctx context.Context, tx store.Tx) ([]*Job, error) {
 	if err := s.adopt(ctx, tx); err != nil {
 		return nil, err
 	}
+	if err := s.borrow(ctx, tx); err != nil {
+		return nil, err
+	}
 	rows, err := s.m.store.Insert(ctx, tx, s.rows)
 	if err != nil {
 		if errors.Is(err, store.ErrConflict) && s.parent != nil {

@@ -92,7 +92,9 @@ func (w *waits) finished(outs []*outcome) {
 		return
 	}
 	for _, o := range outs {
-		w.mark(o.run.row.ID)
+		if w.mark(o.run.row.ID); o.run.row.Lender != "" { // it may wait for its turn
+			w.mark(o.run.row.Lender)
+		}
 	}
 }
 
@@ -301,7 +303,8 @@ func (w *watcher) look(ctx context.Context) (row *Row, err error) {
 // Wait waits until the job is final, on whatever node it runs, and answers it. When ctx ends first it answers the job as
 // last seen and ctx's error. Other errors: [ErrNotFound], or the store's when the first look fails. How the job ended is
 // its own matter: see [Result]. Inside a handler, the handler's slot is lent to other jobs meanwhile; when
-// 10 000 block so on this node, [ErrOverloaded].
+// 10 000 block so on this node, [ErrOverloaded]. Its turn is lent to its descendants of the same key, one after another; Wait
+// returns when it has the turn back. Of any other job that waits for a key which the handler holds: [syncqueue.ErrReentrant].
 func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 	w, j, err := m.watch(ctx, id)
 	if err != nil {
@@ -311,7 +314,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 	if j.State.Final() {
 		return j, nil
 	}
-	back, err := runOf(ctx).lend(j.ID)
+	back, err := runOf(ctx).block(ctx, j.ID)
 	if err != nil {
 		return j, err
 	}
@@ -324,6 +327,27 @@ func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
 		j = n
 	}
 	return j, nil
+}
+
+// block lends what a handler has that blocks until id is final: its slot and its turn.
+func (r *run) block(ctx context.Context, id string) (back func(), err error) {
+	turn, err := r.reentrant(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	slot, err := r.lend(id)
+	if err != nil || !turn {
+		return slot, err
+	}
+	recall, err := r.lendTurn(ctx)
+	if err != nil {
+		slot()
+		return nil, err
+	}
+	return func() {
+		recall()
+		slot()
+	}, nil
 }
 
 // lend frees the slot of a handler that blocks in a wait for a job; the answer takes it back at once. A nil run has none.

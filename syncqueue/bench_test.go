@@ -19,6 +19,18 @@ func BenchmarkLocalDo(b *testing.B) {
 	}
 }
 
+func BenchmarkLocalDo10000Keys(b *testing.B) {
+	l := &syncqueue.Local{Env: silent()}
+	keys := make([]syncqueue.Key, 10_000)
+	for i := range keys {
+		keys[i] = syncqueue.Key{Kind: "vm", ID: strconv.Itoa(i)}
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		_ = l.Do(context.Background(), keys[i%len(keys)], nop)
+	}
+}
+
 // One key, b.N tasks waiting in line.
 func BenchmarkLocalGoOneKey(b *testing.B) { benchGo(b, 1) }
 

@@ -12,6 +12,8 @@
 //   - In process, who gives up leaves the line at once, and its function is never called.
 //   - Across the cluster, a turn is handed on in the transaction that frees it; it belongs to the job, not to a node, and no
 //     time-out takes it away.
+//   - A job borrows the turn of an ancestor with the same key: the borrowers of one turn run one at a time, only while whoever lends it
+//     does not (it is parked, blocks in Wait, or has ended), and no outsider runs before the last of them has ended.
 //   - No function, logger or callback runs under a lock of this package.
 //
 // # Not guaranteed

@@ -64,6 +64,7 @@ func (l *lines) build(n *testkit.Node) drover.Component {
 		}
 		return a.N, nil
 	}, job.MaxLost(1000))
+	job.Handle(m, "unit", l.work(n, m), job.MaxLost(1000))
 	l.jobs[n.Name()] = m
 	return m
 }

@@ -154,7 +154,7 @@ func (c *cluster) node(name string, opts ...option) *node {
 		c.t.Fatal(err)
 	}
 	policy := func() backoff.BackOff { return backoff.NewConstantBackOff(20 * time.Millisecond) }
-	job.Handle(n.Manager, "task", c.handle, job.Retry(policy, 5))
+	job.Handle(n.Manager, "task", func(ctx context.Context, a task) (int, error) { return c.handle(ctx, n, a) }, job.Retry(policy, 5))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 2)
 	sctx, scancel := context.WithCancel(context.Background())
@@ -190,11 +190,24 @@ func (n *node) bury() {
 	}
 }
 
-func (c *cluster) handle(ctx context.Context, a task) (int, error) {
+func (c *cluster) handle(ctx context.Context, n *node, a task) (int, error) {
 	j, _ := job.FromContext(ctx)
 	c.begin(j, a)
 	defer c.end(j, a)
 	switch a.Mode {
+	case "parks", "waits", "leaves":
+		return a.N, c.family(ctx, n, j, a)
+	case "reenters":
+		x, err := n.Submit(ctx, job.Request{Kind: "task", Args: task{10 * a.N, ""}, Sync: j.Sync, Detached: true})
+		if err != nil {
+			return 0, err
+		}
+		if _, err := n.Wait(ctx, x.ID); !errors.Is(err, syncqueue.ErrReentrant) {
+			return 0, job.Permanent(fmt.Errorf("Wait: %w", err))
+		}
+		if _, err := job.Await[int](ctx, x.ID); !errors.Is(err, syncqueue.ErrReentrant) {
+			return 0, job.Permanent(fmt.Errorf("Await: %w", err))
+		}
 	case "hold":
 		return a.N, c.wait(ctx, a.N)
 	case "retry":

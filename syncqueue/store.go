@@ -34,7 +34,7 @@ type Item struct {
 	Key      Key
 	Content  string // a job id, or the host's own
 	Holder   string // session that runs it, or ran it last; "" while waiting, and before its first run
-	LentTo   string // a borrower's Content
+	LentTo   string // Content of who borrows its turn just now
 	Epoch    int64
 	Enqueued time.Time // joined the line
 	Since    time.Time // turn began; zero while waiting
@@ -84,12 +84,30 @@ type Move struct {
 	Node   string
 }
 
+// Take asks for granted items, or for those of dead holders.
+type Take struct {
+	Holder string
+	Max    int
+	Dead   []string
+}
+
 // Store is what a store package offers to steer and look at the lines its jobs stand in; the turns themselves are
 // taken inside job.Store.
 type Store interface {
 	// List finds items. See Filter. Of a key: holders first, by Place, then waiters by Place. Of a key without limit the
 	// jobs that are ready, running or parked count as holders. A key never used has none.
 	List(ctx context.Context, tx store.Tx, f Filter) ([]Item, error)
+
+	// Enter puts an item, by Key and Content, under an id that begins with ItemID into the line of its key, as a job would be.
+	Enter(ctx context.Context, tx store.Tx, id string, i Item) (Item, error)
+
+	// Take gives at most t.Max items that were granted a turn and not taken to t.Holder, by Place, under a new epoch each; or, with
+	// Dead, those that any of these holds.
+	Take(ctx context.Context, tx store.Tx, t Take) ([]Item, error)
+
+	// Release ends an item, waiting or taken, by Seq, Epoch and Content, and hands its turn on; back: it gives the turn up and waits at
+	// its Place again, which may be the next to be granted. False: there is none such any more; nothing was done.
+	Release(ctx context.Context, tx store.Tx, i Item, back bool) (bool, error)
 
 	// Move gives a waiter another Place and answers it as it stands then. Holders of turns, and those that would be if their
 	// key had a limit: store.ErrConflict. No waiter with that Seq, or Before is none of the same key: store.ErrNotFound.

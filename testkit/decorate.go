@@ -233,6 +233,18 @@ func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syn
 	return call(q.s, x, "store.queues.list", f.Key.Kind+" "+f.Key.ID, func(in store.Tx) ([]syncqueue.Item, error) { return q.d.List(ctx, in, f) }, nil)
 }
 
+func (q queues) Enter(ctx context.Context, x store.Tx, id string, i syncqueue.Item) (syncqueue.Item, error) {
+	return call(q.s, x, "store.queues.enter", i.Key.String(), func(in store.Tx) (syncqueue.Item, error) { return q.d.Enter(ctx, in, id, i) }, nil)
+}
+
+func (q queues) Take(ctx context.Context, x store.Tx, t syncqueue.Take) ([]syncqueue.Item, error) {
+	return call(q.s, x, "store.queues.take", t.Holder, func(in store.Tx) ([]syncqueue.Item, error) { return q.d.Take(ctx, in, t) }, nil)
+}
+
+func (q queues) Release(ctx context.Context, x store.Tx, i syncqueue.Item, back bool) (bool, error) {
+	return call(q.s, x, "store.queues.release", strconv.FormatInt(i.Seq, 10), func(in store.Tx) (bool, error) { return q.d.Release(ctx, in, i, back) }, nil)
+}
+
 func (q queues) Move(ctx context.Context, x store.Tx, m syncqueue.Move) (syncqueue.Item, error) {
 	return call(q.s, x, "store.queues.move", strconv.FormatInt(m.Seq, 10), func(in store.Tx) (syncqueue.Item, error) {
 		i, err := q.d.Move(ctx, in, m)

@@ -54,7 +54,8 @@ type seenJob struct {
 
 type seenLine struct {
 	holders, waiters []string
-	place            int64 // of the job that first started last
+	running          map[string]bool // under a turn, own or borrowed, and do not lend it
+	place            int64           // of the job that first started last
 }
 
 func (e *jobEye) breaks(g, format string, a ...any) {
@@ -147,7 +148,7 @@ func (e *jobEye) claim(r job.Row) {
 		e.breaks("G2", "job %s runs under epoch %d after %d", r.ID, r.Epoch, j.row.Epoch)
 	}
 	limit, _ := e.policy(r.Sync)
-	if r.Runs == 1 && limit == 1 && r.Place != 0 && !j.parked {
+	if r.Runs == 1 && limit == 1 && r.Place != 0 && r.Lender == "" && !j.parked {
 		l := e.line(r.Sync)
 		if r.Place < l.place {
 			e.breaks("G3", "job %s of %v at place %d started after place %d", r.ID, r.Sync, r.Place, l.place)
@@ -171,7 +172,7 @@ func (e *jobEye) move(m job.Move) {
 func (e *jobEye) line(k syncqueue.Key) *seenLine {
 	l := e.lines[k]
 	if l == nil {
-		l = &seenLine{place: math.MinInt64}
+		l = &seenLine{running: map[string]bool{}, place: math.MinInt64}
 		e.lines[k] = l
 	}
 	return l
@@ -249,6 +250,12 @@ func (e *jobEye) job(id string, r job.Row, ok bool) syncqueue.Key {
 		j.final = time.Now()
 	}
 	j.row, j.parked = r, j.parked || r.State == job.Parked
+	if r.Sync != (syncqueue.Key{}) {
+		l := e.line(r.Sync)
+		if delete(l.running, id); r.State == job.Running && r.Turn && r.Flags&job.Lending == 0 {
+			l.running[id] = true
+		}
+	}
 	return r.Sync
 }
 
@@ -267,6 +274,9 @@ func (e *jobEye) turns(k syncqueue.Key, items []syncqueue.Item) {
 	limit, paused := e.policy(k)
 	if limit <= 0 || paused || len(items) == 1000 {
 		return
+	}
+	if n := len(l.running); n > max(limit, len(l.holders)) {
+		e.breaks("G3", "%d jobs run under %d turns of %v, limit %d: %v", n, len(l.holders), k, limit, slices.Sorted(maps.Keys(l.running)))
 	}
 	if len(l.holders) > limit && len(l.holders) > len(old.holders) {
 		e.breaks("G3", "%d jobs hold a turn of %v, limit %d: %v", len(l.holders), k, limit, l.holders)

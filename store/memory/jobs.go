@@ -62,7 +62,9 @@ type jobTables struct {
 	lines     map[syncqueue.Key]*line
 	dirty     []*line // changed since the last settle
 	policies  map[syncqueue.Key]syncqueue.Policy
-	settings  map[string]bool // that are on
+	subs      int                      // lines of borrowers
+	legacies  map[string]syncqueue.Key // turns left to borrowers, by their lender
+	settings  map[string]bool          // that are on
 
 	logs   map[string]*jobLog
 	images []image // before-images of the open transaction
@@ -110,6 +112,7 @@ func (j *jobTables) init() {
 	j.topics = map[string]*set{}
 	j.lines = map[syncqueue.Key]*line{}
 	j.policies = map[syncqueue.Key]syncqueue.Policy{}
+	j.legacies = map[string]syncqueue.Key{}
 	j.settings = map[string]bool{}
 	j.logs = map[string]*jobLog{}
 }
@@ -135,7 +138,7 @@ func normal(t time.Time) time.Time {
 // update is the only way to change a row: f's changes are indexed, counted in Rev, and undone by a rollback.
 func (t *tx) update(r *rec, f func(r *rec)) {
 	j := &t.s.jobs
-	before, held := r.State, r.Turn
+	before, held, key := r.State, r.Turn, r.lineKey()
 	t.save(r)
 	j.unindex(r)
 	f(r)
@@ -145,8 +148,8 @@ func (t *tx) update(r *rec, f func(r *rec)) {
 	if r.State == job.Ready && before != job.Ready {
 		t.Hint(r.bucket.topic)
 	}
-	if held && !r.Turn {
-		if l := j.lines[r.Sync]; l != nil {
+	if held && !r.Turn && !t.bequeath(r, key) {
+		if l := j.lines[key]; l != nil {
 			l.freed = true
 		}
 	}

@@ -146,7 +146,7 @@ func (j *jobTables) withSeqs(seqs []int64) (rows []*rec) {
 // nextOnly is next of those asked for by name.
 func (d *dealer) nextOnly() *rec {
 	for _, r := range d.only {
-		claimable := r.State == job.Ready || r.State == job.Waiting && d.t.s.jobs.lines[r.Sync].offered == r
+		claimable := r.State == job.Ready || r.State == job.Waiting && d.t.s.jobs.lines[r.lineKey()].offered == r
 		if n := d.free[r.bucket]; claimable && n != nil && *n > 0 {
 			return r
 		}
@@ -200,7 +200,7 @@ func (d *dealer) start(r *rec) {
 	wakes := r.Wakes
 	d.t.update(r, func(r *rec) {
 		if d.t.s.jobs.needsTurn(r) {
-			r.takeTurn(d.t, d.t.s.jobs.lineOf(r.Sync))
+			r.takeTurn(d.t, d.t.s.jobs.lineOf(r.lineKey()))
 		}
 		r.State, r.Epoch, r.Started, r.Wakes = job.Running, d.epoch, d.t.now, nil
 		r.Session, r.SessionEpoch = d.c.Session.Node, d.c.Session.Epoch
@@ -224,7 +224,7 @@ func (d *dealer) admit() {
 			continue
 		}
 		for n := 0; b.offers.n > 0 && n < admitMax; n++ {
-			d.t.grant(d.t.s.jobs.lines[b.offers.first().Sync], nil)
+			d.t.grant(d.t.s.jobs.lines[b.offers.first().lineKey()], nil)
 		}
 	}
 }

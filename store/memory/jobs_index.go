@@ -47,6 +47,9 @@ func (j *jobTables) forget(r *rec) {
 
 // index adds r where its changeable fields say.
 func (j *jobTables) index(r *rec) {
+	if l := j.sub(r); l != nil {
+		j.touch(l)
+	}
 	switch r.State {
 	case job.Ready:
 		r.bucket.add(r)
@@ -79,7 +82,7 @@ func (j *jobTables) index(r *rec) {
 		addTo(j.resources, r.Resource, r)
 	}
 	if r.Sync != (syncqueue.Key{}) {
-		j.touch(j.lineOf(r.Sync)).add(r)
+		j.touch(j.lineOf(r.lineKey())).add(r)
 	}
 }
 
@@ -114,7 +117,7 @@ func (j *jobTables) unindex(r *rec) {
 		removeFrom(j.resources, r.Resource, r)
 	}
 	if r.Sync != (syncqueue.Key{}) {
-		j.touch(j.lineOf(r.Sync)).remove(r)
+		j.touch(j.lineOf(r.lineKey())).remove(r)
 	}
 }
 

@@ -73,6 +73,7 @@ func (t *tx) enter(row *job.Row) *rec {
 		r.RunAt = t.now
 	}
 	r.bucket = t.s.jobs.bucketOf(r.Queue, r.Kind)
+	t.s.jobs.choose(r)
 	switch {
 	case r.RunAt.After(t.now):
 		r.State = job.Scheduled

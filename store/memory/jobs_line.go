@@ -13,6 +13,7 @@ type line struct {
 	holders set // hold a turn, by Place
 	waiters set // are waiting, by Place
 	others  set // live but neither: unlimited, not due yet, or their turn was given up; by Seq
+	left    int // turns that belong to the borrowers of those who gave them up
 
 	// offered is the waiter that claims may take: the first one, while a turn is free that nobody handed on (an arrival).
 	offered *rec
@@ -25,7 +26,9 @@ func (j *jobTables) lineOf(k syncqueue.Key) *line {
 	if l == nil {
 		l = &line{key: k}
 		l.limit, l.paused = j.policy(k)
-		j.lines[k] = l
+		if j.lines[k] = l; l.isLent() {
+			j.subs++
+		}
 	}
 	return l
 }
@@ -53,13 +56,13 @@ func (j *jobTables) touch(l *line) *line {
 
 // needsTurn tells whether r may be ready only with a turn.
 func (j *jobTables) needsTurn(r *rec) bool {
-	return r.Sync != (syncqueue.Key{}) && j.lineOf(r.Sync).guarded()
+	return r.Sync != (syncqueue.Key{}) && j.lineOf(r.lineKey()).guarded()
 }
 
 func (l *line) guarded() bool { return l.limit > 0 || l.paused }
 
 // open tells whether a turn may be granted.
-func (l *line) open() bool { return !l.paused && (l.limit == 0 || l.holders.n < l.limit) }
+func (l *line) open() bool { return !l.paused && (l.limit == 0 || l.taken() < l.limit) }
 
 func (l *line) add(r *rec) {
 	switch {
@@ -102,16 +105,24 @@ func (l *line) next() *rec {
 // settle ends every call that changed lines: freed turns are handed on, then each line offers its next waiter.
 // t is nil after a rollback. run may start a job that was just granted its turn, instead of leaving it ready.
 func (j *jobTables) settle(t *tx, run func(r *rec) bool) {
-	for i := 0; i < len(j.dirty); i++ { //nolint:intrange // it grows meanwhile; in order of change; grants touch only their own line
-		if l := j.dirty[i]; l.freed {
-			l.freed = false
-			if t != nil {
+	for again := t != nil; again; {
+		again = false
+		for i := 0; i < len(j.dirty); i++ { //nolint:intrange // it grows meanwhile; in order of change
+			switch l := j.dirty[i]; {
+			case l.isLent():
+				again = t.lend(l, run) || again
+			case l.freed:
+				l.freed = false
 				t.grant(l, run)
+				again = j.subs > 0
 			}
 		}
 	}
 	for _, l := range j.dirty {
 		l.dirty, l.freed = false, false
+		if l.isLent() {
+			l.paused = !j.lends(l)
+		}
 		if next := l.next(); next != l.offered {
 			if l.offered != nil {
 				l.withdraw(l.offered)
@@ -123,8 +134,10 @@ func (j *jobTables) settle(t *tx, run func(r *rec) bool) {
 				}
 			}
 		}
-		if l.holders.n+l.waiters.n+l.others.n == 0 {
-			delete(j.lines, l.key)
+		if l.taken()+l.waiters.n+l.others.n == 0 && j.lines[l.key] == l {
+			if delete(j.lines, l.key); l.isLent() {
+				j.subs--
+			}
 		}
 	}
 	clear(j.dirty)

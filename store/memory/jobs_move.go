@@ -109,7 +109,10 @@ func (t *tx) moveOne(m *job.Move) bool {
 		t.note(job.Entry{JobID: m.ID, Epoch: e.Epoch, Node: e.Node, At: e.At, Text: e.Text, Data: e.Data, Failure: e.Failure})
 	}
 	t.update(r, func(r *rec) {
-		r.set(t, m)
+		recall := m.Unmark&job.Lending != 0 && r.Flags&job.Lending != 0 && r.Turn && t.s.jobs.lentOut(r)
+		if r.set(t, m); recall {
+			r.Flags |= job.Lending | job.Recalled
+		}
 		if m.Raise {
 			r.Epoch = t.nextEpoch()
 		}
@@ -118,6 +121,7 @@ func (t *tx) moveOne(m *job.Move) bool {
 		}
 		if m.From == job.Running && m.To != job.Running {
 			r.RunUntil = time.Time{}
+			r.Flags &^= job.Lending | job.Recalled
 		}
 		if m.From == job.Parked && m.To != job.Parked {
 			r.unpark(m.Wakes != nil)
@@ -128,8 +132,13 @@ func (t *tx) moveOne(m *job.Move) bool {
 		switch r.State = m.To; {
 		case final(m.To):
 			r.Ended, r.waits = t.now, nil
-		case m.To == job.Ready && !r.Turn && t.s.jobs.needsTurn(r):
-			r.joinLine(t)
+		case m.To != job.Ready:
+		case r.Turn && t.s.jobs.lentOut(r):
+			r.State = job.Waiting
+		case !r.Turn:
+			if t.s.jobs.choose(r); t.s.jobs.needsTurn(r) {
+				r.joinLine(t)
+			}
 		}
 	})
 	return true

@@ -58,7 +58,7 @@ func (q queues) Policy(_ context.Context, x store.Tx, set []syncqueue.PolicyRow)
 func (j *jobTables) linesOf(kind string) []*line {
 	var ls []*line
 	for _, l := range j.lines {
-		if kind == "" || l.key.Kind == kind {
+		if kind == "" && !l.isLent() || l.key.Kind == kind {
 			ls = append(ls, l)
 		}
 	}
@@ -90,7 +90,7 @@ func (t *tx) apply(l *line) {
 	if l.paused && !wasPaused { // granted but not claimed: back to their places
 		for _, part := range []*set{&l.holders, &l.others} {
 			for _, r := range slices.Collect(part.all()) {
-				if r.State == job.Ready {
+				if r.State == job.Ready && !(r.Turn && j.borrowed(r)) {
 					t.update(r, func(r *rec) {
 						r.Turn, r.since = false, time.Time{}
 						r.joinLine(t)
@@ -102,7 +102,15 @@ func (t *tx) apply(l *line) {
 	t.grant(l, nil)
 }
 
-func (q queues) List(_ context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
+func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
+	list, err := q.list(ctx, x, f)
+	if err == nil {
+		err = q.items().Fill(ctx, x, list)
+	}
+	return list, err
+}
+
+func (q queues) list(_ context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
 	t, err := q.s.of(x)
 	if err != nil {
 		return nil, err
@@ -126,12 +134,12 @@ func (q queues) List(_ context.Context, x store.Tx, f syncqueue.Filter) ([]syncq
 	}
 	var rows []*rec
 	if !waiting {
-		holders := l.holding()
+		holders := q.s.jobs.holding(l)
 		rows = take(rows, holders.after(place, seq), f.Limit)
 		place, seq = math.MinInt64, math.MinInt64
 	}
 	rows = take(rows, l.waiters.after(place, seq), f.Limit)
-	return l.items(rows), nil
+	return q.s.jobs.items(rows), nil
 }
 
 // keys lists the first waiter of each key that has a line.
@@ -145,8 +153,8 @@ func (j *jobTables) keys(f syncqueue.Filter) []syncqueue.Item {
 		if len(out) == f.Limit {
 			break
 		}
-		i := l.item(l.waiters.first())
-		i.Held, i.Waiting = l.holding().n, l.waiters.n
+		i := j.item(l.waiters.first())
+		i.Held, i.Waiting = j.holding(l).n, l.waiters.n
 		out = append(out, i)
 	}
 	return out
@@ -163,7 +171,7 @@ func (j *jobTables) older(f syncqueue.Filter, then time.Time) []syncqueue.Item {
 			}
 		}
 		if len(late) > 0 {
-			out = append(append(out, l.items(slices.Collect(l.holding().all()))...), l.items(late)...)
+			out = append(append(out, j.items(slices.Collect(j.holding(l).all()))...), j.items(late)...)
 		}
 		if len(out) >= f.Limit {
 			return out[:f.Limit]
@@ -173,15 +181,20 @@ func (j *jobTables) older(f syncqueue.Filter, then time.Time) []syncqueue.Item {
 }
 
 // holding are those that count as holders.
-func (l *line) holding() *set {
-	if l.limit > 0 {
+func (j *jobTables) holding(l *line) *set {
+	if l.limit > 0 && l.left == 0 {
 		return &l.holders
 	}
 	s := &set{}
-	for r := range l.others.all() {
-		if l.counts(r) {
-			s.add(r.Place, r)
+	for _, part := range []*set{&l.holders, &l.others} {
+		for r := range part.all() {
+			if l.counts(r) {
+				s.add(r.Place, r)
+			}
 		}
+	}
+	for _, r := range j.heirs(l) {
+		s.add(r.Place, r)
 	}
 	return s
 }
@@ -191,18 +204,18 @@ func (l *line) counts(r *rec) bool {
 	return r.Turn || l.limit == 0 && (r.State == job.Ready || r.State == job.Running || r.State == job.Parked)
 }
 
-func (l *line) items(rows []*rec) []syncqueue.Item {
+func (j *jobTables) items(rows []*rec) []syncqueue.Item {
 	out := make([]syncqueue.Item, len(rows))
 	for i, r := range rows {
-		out[i] = l.item(r)
+		out[i] = j.item(r)
 	}
 	return out
 }
 
-func (l *line) item(r *rec) syncqueue.Item {
-	i := syncqueue.Item{Seq: r.Seq, Place: r.Place, Key: l.key, Content: r.ID, Epoch: r.Epoch, Enqueued: r.enqueued}
-	if r.State != job.Waiting {
-		i.Holder, i.Since = r.Session, r.since
+func (j *jobTables) item(r *rec) syncqueue.Item {
+	i := syncqueue.Item{Seq: r.Seq, Place: r.Place, Key: r.Sync, Content: r.ID, Epoch: r.Epoch, Enqueued: r.enqueued}
+	if r.State != job.Waiting || r.Turn {
+		i.Holder, i.Since, i.LentTo = r.Session, r.since, j.lentTo(r)
 		if i.Since.IsZero() { // needs no turn
 			i.Since = r.Updated
 		}
@@ -219,7 +232,7 @@ func (q queues) Audit(_ context.Context, x store.Tx, limit int) (repaired int, e
 	if err != nil {
 		return 0, err
 	}
-	for _, l := range q.s.jobs.linesOf("") {
+	for _, l := range append(q.s.jobs.linesOf(""), q.s.jobs.linesOf(lent)...) {
 		if repaired >= limit {
 			break
 		}
@@ -245,6 +258,17 @@ func (j *jobTables) mend(l *line) (wrong bool) {
 	}
 	purge(&l.holders, func(r *rec) bool { return r.Turn })
 	purge(&l.waiters, func(r *rec) bool { return r.State == job.Waiting })
+	left := 0
+	for id, key := range j.legacies {
+		if sub := j.lines[lentKey(id)]; key == l.key && (sub == nil || sub.taken()+sub.waiters.n == 0) {
+			delete(j.legacies, id)
+		} else if key == l.key {
+			left++
+		}
+	}
+	if left != l.left {
+		l.left, wrong = left, true
+	}
 	wrong = wrong || l.next() != l.offered
 	j.touch(l)
 	return wrong

@@ -20,10 +20,10 @@ func (q queues) Move(_ context.Context, x store.Tx, m syncqueue.Move) (i syncque
 	if r == nil || final(r.State) || r.Sync == (syncqueue.Key{}) {
 		return i, fmt.Errorf("memory: move: nobody waits as %d: %w", m.Seq, store.ErrNotFound)
 	}
-	l := j.lines[r.Sync]
+	l := j.lines[r.lineKey()]
 	if r.State != job.Waiting || r.Turn {
 		if l.counts(r) {
-			return i, fmt.Errorf("memory: move: %d holds a turn of %s: %w", m.Seq, l.key, store.ErrConflict)
+			return i, fmt.Errorf("memory: move: %d holds a turn of %s: %w", m.Seq, r.Sync, store.ErrConflict)
 		}
 		return i, fmt.Errorf("memory: move: %d does not wait: %w", m.Seq, store.ErrNotFound)
 	}
@@ -35,8 +35,8 @@ func (q queues) Move(_ context.Context, x store.Tx, m syncqueue.Move) (i syncque
 	}
 	if m.Before != 0 && m.Before != m.Seq {
 		b := j.numbered(m.Before)
-		if b == nil || b.State != job.Waiting || b.Turn || b.Sync != r.Sync {
-			return i, fmt.Errorf("memory: move: %d does not wait for %s: %w", m.Before, l.key, store.ErrNotFound)
+		if b == nil || b.State != job.Waiting || b.Turn || b.lineKey() != r.lineKey() {
+			return i, fmt.Errorf("memory: move: %d does not wait for %s: %w", m.Before, r.Sync, store.ErrNotFound)
 		}
 		if err := t.moveBefore(l, r, b.Place); err != nil {
 			return i, err
@@ -46,7 +46,7 @@ func (q queues) Move(_ context.Context, x store.Tx, m syncqueue.Move) (i syncque
 		t.note(job.Entry{JobID: r.ID, Epoch: r.Epoch, Node: m.Node, At: t.now, Text: "moved in line"})
 	}
 	j.settle(t, nil)
-	return l.item(r), nil
+	return j.item(r), nil
 }
 
 // numbered is the row with this Seq.

@@ -278,7 +278,10 @@ func (s *starter) row() (r job.Row, err error) {
 		r.Queue = *s.withQueue
 	}
 	if s.key != "" {
-		r.Sync = parseKey(s.key)
+		if r.Sync = realKey(s.key); isLent(s.key) {
+			l, _ := lenderOf(s.key)
+			r.Lender = l.id
+		}
 		r.Turn = s.what == 1
 	}
 	if s.packed.Valid {

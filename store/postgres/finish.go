@@ -105,8 +105,9 @@ func (t *tx) endOnce(ctx context.Context, ms []job.Move, plain []int) (turns []f
 			ended, awaited = int(f.floor), f.slow
 			return nil
 		}
+		err := f.heir()
 		turns = append(turns, f)
-		return nil
+		return err
 	}, ids, epochs, states, results, errs, tries)
 	return turns, awaited, ended, err
 }

@@ -13,10 +13,26 @@ type freed struct {
 	key   string
 	floor int64 // the holder's place
 	slow  bool  // of a special kind
+
+	lender lender // whose turn it was, if somebody may borrow it
+	slot   int64
 }
 
 // handOn gives freed turns to the first in line; what start allows starts at once and is answered.
 func (t *tx) handOn(ctx context.Context, turns []freed, start job.Claim) (started []job.Row, err error) {
+	cl := &claiming{tx: t, Claim: start}
+	for len(turns) > 0 { // the end of a borrower may free another turn
+		if turns, err = cl.handOnTurns(ctx, turns); err != nil {
+			return nil, err
+		}
+	}
+	return cl.got, cl.extras(ctx, cl.got)
+}
+
+func (cl *claiming) handOnTurns(ctx context.Context, turns []freed) (more []freed, err error) {
+	if turns, err = cl.bequeath(ctx, turns); err != nil {
+		return nil, err
+	}
 	var keys, slow []string
 	var floors []int64
 	seen := map[string]bool{}
@@ -31,26 +47,23 @@ func (t *tx) handOn(ctx context.Context, turns []freed, start job.Claim) (starte
 		}
 		seen[f.key] = true
 	}
-	cl := &claiming{tx: t, Claim: start}
 	for try := 0; len(keys) > 0; try++ {
 		again, err := cl.handOnOnce(ctx, keys, floors)
 		if err != nil {
 			return nil, err
 		}
 		if len(again) > 0 {
-			if err := t.behindLock(ctx, again, try); err != nil {
+			if err := cl.behindLock(ctx, again, try); err != nil {
 				return nil, err
 			}
 		}
 		keys, floors = again, make([]int64, len(again))
 	}
-	if len(slow) > 0 {
-		slices.Sort(slow)
-		if err := cl.grantAndStart(ctx, slow); err != nil {
-			return nil, err
-		}
+	if len(slow) == 0 {
+		return nil, nil
 	}
-	return cl.got, cl.extras(ctx, cl.got)
+	slices.Sort(slow)
+	return cl.grantAndStart(ctx, slow)
 }
 
 func (cl *claiming) handOnOnce(ctx context.Context, keys []string, floors []int64) (again []string, err error) {

@@ -97,7 +97,14 @@ func (j jobs) Insert(ctx context.Context, x store.Tx, rows []job.Row) ([]job.Row
 			return nil, err
 		}
 	}
+	back, err := t.insertBorrowers(ctx, out)
+	if err != nil {
+		return nil, err
+	}
 	if err := t.insert(ctx, out); err != nil {
+		return nil, err
+	}
+	if err := back(); err != nil {
 		return nil, err
 	}
 	for i, first := range same {

@@ -16,6 +16,10 @@ const (
 SELECT h.seq, h.place, h.key, h.id, h.session, h.epoch, j.created AS enqueued, h.since FROM (
   SELECT a.seq, coalesce(a.place, 0) AS place, a.key, a.id, a.session, a.epoch, a.started AS since FROM @active a WHERE a.key = /*key*/ AND a.seq > 0
   UNION ALL
+  SELECT b.seq, coalesce(b.place, 0), a.key, b.id, b.session, b.epoch, b.started FROM @active a CROSS JOIN LATERAL (
+    SELECT * FROM @active b WHERE b.key > chr(29) || chr(31) || -a.seq || '.' AND b.key < chr(29) || chr(31) || -a.seq || '/' AND b.seq > 0) b
+  WHERE a.key = /*key*/ AND a.seq < 0
+  UNION ALL
   SELECT p.seq, coalesce(p.place, 0), p.key, p.id, p.session, coalesce(p.epoch, 0), coalesce(p.updated, p.run_at)
   FROM @pend p WHERE p.key = /*key*/ AND p.mode IN (-1, 5) AND p.mode <> CASE WHEN EXISTS (SELECT 1 FROM @active x WHERE x.key = p.key AND x.slot IS NOT NULL) THEN 5 ELSE 9 END
     AND coalesce((SELECT lim FROM @policy o WHERE o.kind = split_part(p.key, chr(31), 1) AND o.id = split_part(p.key, chr(31), 2) AND o.id <> ''),
@@ -24,7 +28,8 @@ CROSS JOIN LATERAL (SELECT created FROM @job WHERE @job.id = h.id OFFSET 0) j`
 	sqlWaiters = `
 SELECT p.seq, p.place, p.key, p.id, NULL::bigint AS session, coalesce(p.epoch, 0) AS epoch, p.run_at AS enqueued, NULL::timestamptz AS since
 FROM @pend p WHERE p.key = /*key*/ AND p.mode IN (1, 2)`
-	sqlItem = `i.seq, i.place, i.key, i.id::text, coalesce(n.name, ''), i.epoch, i.enqueued, i.since`
+	sqlItem = `i.seq, i.place, i.key, i.id::text, coalesce(n.name, ''), i.epoch, i.enqueued, i.since,
+  CASE WHEN i.since IS NOT NULL THEN coalesce((SELECT b.id::text FROM @active b WHERE b.seq > 0 AND b.key > chr(29) || chr(31) || i.seq || '.' AND b.key < chr(29) || chr(31) || i.seq || '/' LIMIT 1), '') ELSE '' END`
 )
 
 func of(q, key string) string { return strings.ReplaceAll(q, "/*key*/", key) }
@@ -40,13 +45,13 @@ LEFT JOIN @session n ON n.epoch = i.session ORDER BY i.since IS NULL, i.place, i
 	sqlKeys = `
 SELECT ` + sqlItem + `, (SELECT count(*) FROM (` + of(sqlHolders, "i.key") + `) c), (SELECT count(*) FROM @pend c WHERE c.key = i.key AND c.mode IN (1, 2))
 FROM (
-  SELECT w.* FROM (SELECT DISTINCT key FROM @pend WHERE mode IN (1, 2) AND ($1 = '' OR key >= $1 || chr(31) AND key < $1 || chr(32)) AND key > $2 ORDER BY key LIMIT $3) k
+  SELECT w.* FROM (SELECT DISTINCT key FROM @pend WHERE mode IN (1, 2) AND key >= ' ' AND ($1 = '' OR key >= $1 || chr(31) AND key < $1 || chr(32)) AND key > $2 ORDER BY key LIMIT $3) k
   CROSS JOIN LATERAL (` + of(sqlWaiters, "k.key") + ` ORDER BY p.key, p.place LIMIT 1) w) i
 LEFT JOIN @session n ON n.epoch = i.session ORDER BY i.key`
 
 	sqlOlder = `
 SELECT ` + sqlItem + `, 0, 0 FROM (
-  SELECT DISTINCT key FROM @pend WHERE mode IN (1, 2) AND ($1 = '' OR key >= $1 || chr(31) AND key < $1 || chr(32)) AND run_at <= now() - $2::bigint * interval '1 us'
+  SELECT DISTINCT key FROM @pend WHERE mode IN (1, 2) AND key >= ' ' AND ($1 = '' OR key >= $1 || chr(31) AND key < $1 || chr(32)) AND run_at <= now() - $2::bigint * interval '1 us'
   ORDER BY key LIMIT $3) k
 CROSS JOIN LATERAL (` + of(sqlHolders, "k.key") + `
   UNION ALL
@@ -54,7 +59,15 @@ CROSS JOIN LATERAL (` + of(sqlHolders, "k.key") + `
 LEFT JOIN @session n ON n.epoch = i.session ORDER BY i.key, i.since IS NULL, i.place, i.seq LIMIT $3`
 )
 
-func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) (items []syncqueue.Item, err error) {
+func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
+	list, err := q.list(ctx, x, f)
+	if err == nil {
+		err = q.items().Fill(ctx, x, list)
+	}
+	return list, err
+}
+
+func (q queues) list(ctx context.Context, x store.Tx, f syncqueue.Filter) (items []syncqueue.Item, err error) {
 	t, err := q.s.of(x)
 	if err != nil {
 		return nil, err
@@ -88,7 +101,7 @@ func collectItems(items *[]syncqueue.Item) each {
 		var i syncqueue.Item
 		var key string
 		var since sql.NullTime
-		err := scan(&i.Seq, &i.Place, &key, &i.Content, &i.Holder, &i.Epoch, &i.Enqueued, &since, &i.Held, &i.Waiting)
+		err := scan(&i.Seq, &i.Place, &key, &i.Content, &i.Holder, &i.Epoch, &i.Enqueued, &since, &i.LentTo, &i.Held, &i.Waiting)
 		i.Key, i.Enqueued, i.Since = parseKey(key), i.Enqueued.UTC(), asTime(since)
 		*items = append(*items, i)
 		return err

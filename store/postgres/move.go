@@ -114,6 +114,10 @@ type change struct {
 	side     bool // drover_extra is to be written
 	noted    bool // only drover_extra is to be written
 	place    bool // draws one
+	recall   bool // waits for its own turn
+
+	was        string // its line before
+	wasLending bool
 }
 
 // decide tells whether m is done, and plans it if it changes anything.
@@ -133,12 +137,13 @@ func (p *plan) decide(l *loaded, m *job.Move) bool {
 	}
 	c.held = l.Turn && !m.Free && !final(m.To)
 	if l.Turn && !c.held {
-		p.turns = append(p.turns, freed{key: keyText(l.Sync), floor: l.Place})
+		p.turns = append(p.turns, l.freedTurn())
 	}
+	c.was, c.wasLending = l.lineText(), l.Flags&job.Lending != 0
 	c.set()
 	if m.To == job.Running {
 		c.side = true
-		c.noted = !m.Raise && !m.Free && m.RunAt.IsZero() && m.Attempt == 0 && m.Lost == 0 && !m.ResetLost && m.Priority == nil && m.Unmark == 0
+		c.noted = !m.Raise && !m.Free && m.RunAt.IsZero() && m.Attempt == 0 && m.Lost == 0 && !m.ResetLost && m.Priority == nil && m.Unmark == 0 && m.Mark&job.Lending == 0
 	}
 	c.needTurn = m.To == job.Ready && !c.held && l.Sync.Kind != ""
 	c.Turn = c.held
@@ -161,6 +166,9 @@ func (c *change) set() {
 		r.Priority = *m.Priority
 	}
 	r.Flags = r.Flags&^m.Unmark | m.Mark
+	if m.From == job.Running && m.To != job.Running {
+		r.Flags &^= job.Lending | job.Recalled
+	}
 	c.raw = c.raw&^flagMask | int64(r.Flags)
 	toFinal := final(m.To)
 	if m.Result != nil {
@@ -189,6 +197,9 @@ func (c *change) set() {
 // number draws epochs and places, and reads now and who needs a turn.
 func (p *plan) number(ctx context.Context) error {
 	p.now = p.Now()
+	if err := p.settleLending(ctx); err != nil {
+		return err
+	}
 	var keys []string
 	epochs := 0
 	for _, c := range p.moved {
@@ -198,7 +209,7 @@ func (p *plan) number(ctx context.Context) error {
 		if c.m.Raise {
 			epochs++
 		}
-		if c.needTurn {
+		if c.needTurn && !isLent(c.line) {
 			keys = append(keys, keyText(c.Sync))
 		}
 	}
@@ -217,7 +228,7 @@ func (p *plan) number(ctx context.Context) error {
 	}
 	places := 0
 	for _, c := range p.moved {
-		c.needTurn = c.needTurn && !loose[keyText(c.Sync)]
+		c.needTurn = c.needTurn && (isLent(c.line) || !loose[keyText(c.Sync)])
 		c.place = c.needTurn && c.Place == 0
 		if c.place {
 			places++
@@ -248,6 +259,8 @@ func (c *change) toMode() int16 {
 	switch c.m.To {
 	case job.Ready:
 		switch {
+		case c.recall:
+			return modeRecalls
 		case c.needTurn:
 			return modeArrival
 		case c.Sync.Kind == "" || c.held:

@@ -104,7 +104,7 @@ func (p *plan) write(ctx context.Context) error {
 			return err
 		}
 	}
-	return p.regimes(ctx)
+	return p.markSlow(ctx, p.turns)
 }
 
 // journal writes the notes of what has moved now.
@@ -118,24 +118,6 @@ func (p *plan) journal(ctx context.Context) error {
 		}
 	}
 	return b.journal(ctx, p.tx)
-}
-
-// regimes marks the freed turns of special kinds.
-func (p *plan) regimes(ctx context.Context) error {
-	if len(p.turns) == 0 {
-		return nil
-	}
-	slow := map[string]bool{}
-	err := p.query(ctx, `SELECT kind FROM @regime`, func(scan func(...any) error) error {
-		var k string
-		err := scan(&k)
-		slow[k] = true
-		return err
-	})
-	for i := range p.turns {
-		p.turns[i].slow = slow[parseKey(p.turns[i].key).Kind]
-	}
-	return err
 }
 
 // set is rows of one table, by column.
@@ -200,7 +182,7 @@ func (w *writes) add(p *plan, c *change) {
 	if c.part == 1 {
 		w.dropPend = append(w.dropPend, c.Seq)
 		if c.arrival && m.To != job.Waiting {
-			w.left = append(w.left, keyText(c.Sync))
+			w.left = append(w.left, c.was)
 		}
 		if c.slot.Valid && !c.held {
 			w.dropActive = append(w.dropActive, c.ID)
@@ -250,7 +232,7 @@ func (c *change) ownRunAt() *time.Time {
 
 // run puts a row that holds a turn, or runs.
 func (w *writes) run(c *change, rev int64, runs bool) {
-	key := keyText(c.Sync)
+	key := c.lineText()
 	if runs && (c.m.Free || !c.keyed) {
 		key = "" // ReleaseTurn
 	}
@@ -269,7 +251,7 @@ func (w *writes) run(c *change, rev int64, runs bool) {
 // rest puts a row that does not run.
 func (w *writes) rest(p *plan, c *change, rev int64) {
 	mode := c.toMode()
-	w.pend.add(c, int64(mode), keyText(c.Sync), rev)
+	w.pend.add(c, int64(mode), c.lineText(), rev)
 	w.pend.runAt, w.pend.priority = append(w.pend.runAt, nullTime(c.RunAt)), append(w.pend.priority, int64(c.Priority))
 	w.pend.queue, w.pend.kind = append(w.pend.queue, c.Queue), append(w.pend.kind, c.Kind)
 	w.pend.back = append(w.pend.back, mode == modeArrival && !c.place || c.m.To == job.Waiting)

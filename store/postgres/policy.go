@@ -156,7 +156,8 @@ UPDATE @pend p SET mode = CASE mode WHEN 0 THEN -1 ELSE mode END, rev = rev + 1,
 	// sqlPause: what was granted and has not started goes back to its place.
 	sqlPauseReady = `
 WITH d AS (
-  DELETE FROM @active a WHERE key = ANY ($1::text[]) AND session IS NULL AND EXISTS (SELECT 1 FROM @pend p WHERE p.seq = a.seq AND p.mode = 0) RETURNING seq
+  DELETE FROM @active a WHERE key = ANY ($1::text[]) AND session IS NULL AND coalesce(flags, 0) & 8388608 = 0
+    AND EXISTS (SELECT 1 FROM @pend p WHERE p.seq = a.seq AND p.mode = 0) RETURNING seq
 )
 UPDATE @pend p SET mode = 2, back = true, place = coalesce(place, p.seq * 65536), rev = rev + 1, updated = now()
 WHERE p.seq = ANY (ARRAY(SELECT seq FROM d)) OR p.key = ANY ($1::text[]) AND p.mode = -1`
@@ -196,8 +197,9 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 	if err != nil {
 		return 0, err
 	}
-	if _, err := t.exec(ctx, sqlIdleLines); err != nil || len(keys) == 0 {
-		return 0, err
+	t.afterCommit(idleLines)
+	if len(keys) == 0 {
+		return 0, nil
 	}
 	slices.Sort(keys)
 	q.s.env.Logger.ErrorContext(ctx, "postgres: repaired lines", "n", len(keys))
@@ -207,18 +209,29 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 	return len(keys), t.arrive(ctx, keys)
 }
 
+// idleLines drops lock rows that nobody uses, a thousand per transaction.
+func idleLines(ctx context.Context, t *tx) error {
+	n, err := t.exec(ctx, sqlIdleLines)
+	if err == nil && n == 1000 {
+		t.afterCommit(idleLines)
+	}
+	return err
+}
+
 const (
 	// sqlIdleLines drops lock rows ten minutes after their last use; who waits for one makes it anew. Index: drover_line_used.
 	sqlIdleLines = `
 DELETE FROM @line WHERE key = ANY (ARRAY(SELECT key FROM @line WHERE used < now() - interval '10 min' ORDER BY used LIMIT 1000 FOR UPDATE SKIP LOCKED))`
 
-	sqlGhosts = `a.session IS NULL AND NOT EXISTS (SELECT 1 FROM @pend p WHERE p.seq = a.seq) OR EXISTS (SELECT 1 FROM @done d WHERE d.seq = a.seq AND a.seq > 0)`
+	sqlGhosts = `a.session IS NULL AND a.seq >= 0 AND NOT EXISTS (SELECT 1 FROM @pend p WHERE p.seq = a.seq) OR a.seq < 0
+    AND NOT EXISTS (SELECT 1 FROM @pend p WHERE p.mode IN (1, 2) AND p.key > chr(29) || chr(31) || -a.seq || '.' AND p.key < chr(29) || chr(31) || -a.seq || '/')
+    AND NOT EXISTS (SELECT 1 FROM @active b WHERE b.key > chr(29) || chr(31) || -a.seq || '.' AND b.key < chr(29) || chr(31) || -a.seq || '/') OR EXISTS (SELECT 1 FROM @done d WHERE d.seq = a.seq AND a.seq > 0)`
 
 	// sqlAudit is one snapshot: no counter can be wrong, but a line can be without a holder and without an arrival.
 	sqlAudit = `
 SELECT key FROM (
   SELECT key FROM (
-    SELECT DISTINCT key FROM @pend WHERE mode = 2 EXCEPT SELECT key FROM @pend WHERE mode = 1) w
+    SELECT DISTINCT key FROM @pend WHERE mode = 2 AND key >= ' ' EXCEPT SELECT key FROM @pend WHERE mode = 1) w
   LEFT JOIN LATERAL (SELECT count(*) AS held FROM @active a WHERE a.key = w.key AND a.slot IS NOT NULL) h ON true
   LEFT JOIN @policy own ON own.kind = split_part(key, chr(31), 1) AND own.id = split_part(key, chr(31), 2) AND own.id <> ''
   LEFT JOIN @policy kind ON kind.kind = split_part(key, chr(31), 1) AND kind.id = ''

@@ -29,7 +29,7 @@ func (q *querying) and(cond string) { q.where = append(q.where, cond) }
 
 // stateConds are what a state is in each table, drover_pend by mode.
 var stateConds = map[job.State]string{
-	job.Scheduled: "mode = 3", job.Waiting: "mode IN (1, 2)", job.Ready: "mode IN (-1, 0)", job.Parked: "mode = 5",
+	job.Scheduled: "mode = 3", job.Waiting: "mode IN (1, 2, 6)", job.Ready: "mode IN (-1, 0)", job.Parked: "mode = 5",
 }
 
 // parts are the tables that hold the states, each in order of seq: drover_pend_seq, drover_done_pkey; running ones are few.

@@ -14,20 +14,20 @@ import (
 // drover_done_pkey, drover_extra_pkey, drover_session_pkey.
 const sqlRow = `
 SELECT j.id::text, j.seq, j.created, j.run_at, j.priority, j.bits, j.max_attempts, j.timeout, j.queue, j.kind, j.key, j.print, j.args,
-       j.deadline, j.parent::text, j.root::text, j.retry_of::text, j.name, j.account, j.resource, j.idem, j.uniq, j.identity,
+       j.deadline, j.parent::text, j.root::text, j.retry_of::text, j.lender::text, j.name, j.account, j.resource, j.idem, j.uniq, j.identity,
        s.part, s.mode, coalesce(s.epoch, 0), s.session, coalesce(s.place, 0), s.started, s.ended, s.rev, coalesce(s.runs, 0), coalesce(s.attempt, 0),
-       coalesce(s.lost, 0), coalesce(s.flags, 0), s.run_at, s.slot, s.holds, s.keyed, s.updated, coalesce(s.result, x.result), coalesce(s.error, x.error),
+       coalesce(s.lost, 0), coalesce(s.flags, 0), s.run_at, s.slot, s.holds, s.keyed, s.line, s.updated, coalesce(s.result, x.result), coalesce(s.error, x.error),
        x.id IS NOT NULL, coalesce(x.rev, 0), coalesce(x.flags, 0), x.updated, coalesce(x.percent, 0), x.step, x.note, x.cancel_at, x.cancel_by, x.cancel_reason,
        coalesce(x.seal_state, 0), x.wakes, n.name
 FROM /*from*/ CROSS JOIN LATERAL (
   SELECT 2 AS part, 0::smallint AS mode, epoch, session, place, started, NULL::timestamptz AS ended, rev, runs, attempt, lost, flags, run_at,
-         slot, key IS NOT NULL AND slot IS NOT NULL AS holds, key IS NOT NULL AS keyed, started AS updated, NULL::text AS result, NULL::text AS error
+         slot, key IS NOT NULL AND slot IS NOT NULL AS holds, key IS NOT NULL AS keyed, key AS line, started AS updated, NULL::text AS result, NULL::text AS error
   FROM @active a WHERE a.id = j.id AND a.session IS NOT NULL
   UNION ALL
-  SELECT 1, p.mode, p.epoch, p.session, p.place, p.started, NULL, p.rev, p.runs, p.attempt, p.lost, p.flags, p.run_at, a.slot, a.slot IS NOT NULL, a.slot IS NOT NULL, p.updated, NULL, NULL
+  SELECT 1, p.mode, p.epoch, p.session, p.place, p.started, NULL, p.rev, p.runs, p.attempt, p.lost, p.flags, p.run_at, a.slot, a.slot IS NOT NULL, a.slot IS NOT NULL, p.key, p.updated, NULL, NULL
   FROM @pend p LEFT JOIN @active a ON a.id = p.id WHERE p.seq = j.seq
   UNION ALL
-  SELECT 3, d.state, d.epoch, d.session, d.place, d.started, d.ended, d.rev, d.runs, d.attempt, d.lost, d.flags, d.run_at, NULL, false, false, d.ended, d.result, d.error
+  SELECT 3, d.state, d.epoch, d.session, d.place, d.started, d.ended, d.rev, d.runs, d.attempt, d.lost, d.flags, d.run_at, NULL, false, false, NULL, d.ended, d.result, d.error
   FROM @done d WHERE d.seq = j.seq) s
 LEFT JOIN LATERAL (SELECT * FROM @extra WHERE @extra.id = j.id OFFSET 0) x ON true
 LEFT JOIN LATERAL (SELECT name FROM @session WHERE @session.epoch = s.session OFFSET 0) n ON true
@@ -39,8 +39,9 @@ type loaded struct {
 	part     int // 1 drover_pend, 2 drover_active, 3 drover_done
 	mode     int16
 	slot     sql.NullInt64
-	keyed    bool  // its row in drover_active names its key
-	raw      int64 // flags of the row itself
+	line     string // its key there, or in drover_pend
+	keyed    bool   // its row in drover_active names its key
+	raw      int64  // flags of the row itself
 	extra    bool
 	extraRev int64
 	session  sql.NullInt64
@@ -81,19 +82,19 @@ func scanRow(scan func(...any) error) (*loaded, error) {
 	l := &loaded{}
 	r := &l.Row
 	var bits, timeout, jobFlags, extraFlags int64
-	var key, parent, root, retry, name, account, resource, idem, uniq, identity, args sql.NullString
+	var key, lender, line, parent, root, retry, name, account, resource, idem, uniq, identity, args sql.NullString
 	var deadline, started, ended, runAt, updated, extraUpdated, cancelAt sql.NullTime
 	var result, fail, step, note, by, reason, wakes, session sql.NullString
 	err := scan(&r.ID, &r.Seq, &r.Created, &r.RunAt, &r.Priority, &bits, &r.MaxAttempts, &timeout, &r.Queue, &r.Kind, &key, &r.Print, &args,
-		&deadline, &parent, &root, &retry, &name, &account, &resource, &idem, &uniq, &identity,
+		&deadline, &parent, &root, &retry, &lender, &name, &account, &resource, &idem, &uniq, &identity,
 		&l.part, &l.mode, &r.Epoch, &l.session, &r.Place, &started, &ended, &r.Rev, &r.Runs, &r.Attempt,
-		&r.Lost, &jobFlags, &runAt, &l.slot, &r.Turn, &l.keyed, &updated, &result, &fail,
+		&r.Lost, &jobFlags, &runAt, &l.slot, &r.Turn, &l.keyed, &line, &updated, &result, &fail,
 		&l.extra, &l.extraRev, &extraFlags, &extraUpdated, &r.Progress.Percent, &step, &note, &cancelAt, &by, &reason,
 		&l.sealed, &wakes, &session)
 	if err != nil {
 		return nil, err
 	}
-	l.raw = jobFlags
+	l.raw, l.line, r.Lender = jobFlags, line.String, lender.String
 	r.Timeout, r.Depth, r.Detached = time.Duration(timeout), int(bits>>depthShift), bits&bitDetached != 0
 	r.Parent, r.Root, r.RetryOf, r.Name, r.Account = parent.String, root.String, retry.String, name.String, account.String
 	r.Resource, r.Idem, r.Unique, r.Session = resource.String, idem.String, uniq.String, session.String

@@ -11,7 +11,7 @@ WITH o AS MATERIALIZED (
   FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::int[]) f(id, epoch, state, result, error, tries) CROSS JOIN LATERAL (
     SELECT ctid AS t, * FROM @active WHERE @active.id = f.id AND @active.epoch = f.epoch AND @active.session IS NOT NULL OFFSET 0) a
 ), d AS (
-  DELETE FROM @active WHERE ctid = ANY (ARRAY(SELECT t FROM o)) RETURNING id, key, place, slot, flags
+  DELETE FROM @active WHERE ctid = ANY (ARRAY(SELECT t FROM o)) RETURNING id, seq, key, place, slot, flags
 ), n AS (
   INSERT INTO @done (seq, id, epoch, session, place, started, ended, rev, runs, state, flags, attempt, lost, run_at, result, error)
   SELECT seq, id, epoch, session, place, started, now(), rev + 1, runs, state, flags, coalesce(tries, attempt), lost, run_at, result, error
@@ -21,7 +21,7 @@ WITH o AS MATERIALIZED (
 ), x AS (
   UPDATE @extra SET cancel_open = false WHERE (SELECT true FROM @extra WHERE cancel_open ORDER BY id LIMIT 1) AND cancel_open AND id = ANY (ARRAY(SELECT id FROM d))
 )
-SELECT key, coalesce(place, 0), split_part(key, chr(31), 1) = ` + special + ` FROM d WHERE key IS NOT NULL AND slot IS NOT NULL
+SELECT CASE WHEN flags & 8388608 <> 0 THEN concat(chr(30), seq, chr(30), id, chr(30), slot, chr(30), key) ELSE key END, coalesce(place, 0), split_part(key, chr(31), 1) = ` + special + ` FROM d WHERE key IS NOT NULL AND slot IS NOT NULL
 UNION ALL
 SELECT '', count(*), coalesce(bool_or(flags & 4194304 <> 0), false) FROM d`
 

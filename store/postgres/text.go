@@ -239,13 +239,14 @@ const (
 	modeWaiting   = 2
 	modeScheduled = 3
 	modeParked    = 5
+	modeRecalls   = 6 // waits for its own turn, which a borrower has
 )
 
 func modeState(mode int16) job.State {
 	switch mode {
 	case modeLoose, modeReady:
 		return job.Ready
-	case modeArrival, modeWaiting:
+	case modeArrival, modeWaiting, modeRecalls:
 		return job.Waiting
 	case modeScheduled:
 		return job.Scheduled
@@ -259,6 +260,7 @@ const (
 	flagExtra  = 1 << 20 // has a row in drover_extra that a claim should read
 	flagUnique = 1 << 21 // has a Unique name to free
 	flagAwaits = 1 << 22 // somebody may have joined it; in SQL 4194304
+	flagLends  = 1 << 23 // somebody may borrow its turn; in SQL 8388608
 )
 
 const (

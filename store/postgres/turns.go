@@ -122,6 +122,7 @@ type line struct {
 	paused bool
 	slots  []int64 // held
 	slow   bool    // of a special kind: turns are granted under the lock only
+	lent   *lending
 }
 
 const (
@@ -180,7 +181,10 @@ func (t *tx) lines(ctx context.Context, keys []string) (all []line, err error) {
 		all = append(all, l)
 		return err
 	}, keys)
-	return all, err
+	if err != nil {
+		return nil, err
+	}
+	return all, t.readLenders(ctx, all)
 }
 
 // free slots, lowest first.
@@ -198,6 +202,9 @@ func (l *line) free() (slots []int64) {
 
 // grant gives the free turns of locked lines away and answers who got them.
 func (t *tx) grant(ctx context.Context, lines []line) (granted []candidate, err error) {
+	if err := t.giveBack(ctx, lines); err != nil {
+		return nil, err
+	}
 	var loose, limited, keys []string
 	var want []int64
 	slots := map[string][]int64{}
@@ -283,17 +290,20 @@ func (t *tx) arrive(ctx context.Context, keys []string) error {
 	}, keys)
 }
 
-// grantAndStart hands on turns of special kinds; keys are sorted.
-func (cl *claiming) grantAndStart(ctx context.Context, keys []string) error {
+// grantAndStart hands on turns of special kinds; keys are sorted. It answers the turns that came free by that.
+func (cl *claiming) grantAndStart(ctx context.Context, keys []string) (turns []freed, err error) {
 	ls, err := cl.lines(ctx, keys)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	granted, err := cl.grant(ctx, ls)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return cl.startSome(ctx, granted)
+	if err := cl.startSome(ctx, granted); err != nil {
+		return nil, err
+	}
+	return cl.passOn(ctx, ls)
 }
 
 // special settles rows of special kinds that a claim has met and holds locked.
@@ -318,12 +328,12 @@ func (cl *claiming) special(ctx context.Context, rows []candidate) error {
 	for _, c := range rows {
 		at[c.seq] = c
 	}
-	err = cl.query(ctx, `SELECT seq, mode, EXISTS (SELECT 1 FROM @active a WHERE a.id = p.id) FROM @pend p WHERE seq = ANY ($1::bigint[]) ORDER BY seq FOR UPDATE OF p SKIP LOCKED`,
+	err = cl.query(ctx, `SELECT seq, mode, EXISTS (SELECT 1 FROM @active a WHERE a.id = p.id), coalesce(flags, 0) & 8388608 <> 0 FROM @pend p WHERE seq = ANY ($1::bigint[]) ORDER BY seq FOR UPDATE OF p SKIP LOCKED`,
 		func(scan func(...any) error) error {
 			var seq int64
 			var mode int16
-			var holds bool
-			err := scan(&seq, &mode, &holds)
+			var holds, lends bool
+			err := scan(&seq, &mode, &holds, &lends)
 			c := at[seq]
 			l := byKey[c.key]
 			if l == nil {
@@ -331,7 +341,7 @@ func (cl *claiming) special(ctx context.Context, rows []candidate) error {
 			}
 			loose := l.limit == 0 && !l.paused
 			switch {
-			case mode == modeReady && l.paused && holds:
+			case mode == modeReady && l.paused && l.lent == nil && holds && !lends:
 				returns = append(returns, seq)
 			case mode == modeReady && holds, mode == modeLoose && loose:
 				start = append(start, c)

@@ -79,9 +79,15 @@ func (t *tx) insert(ctx context.Context, r job.Row) (job.Row, error) {
 		r.RunAt = t.now
 	}
 	r.Created, r.Updated, r.Rev, r.Epoch, r.Place, r.Turn, r.Met, r.Steps = t.now, t.now, 1, 0, 0, false, "", nil
-	need, err := t.needsTurn(ctx, r.Sync)
-	if err != nil {
+	need := false
+	var err error
+	if r.Lender, err = t.lenderOf(ctx, r.Lender, r.Sync); err != nil {
 		return r, err
+	}
+	if need = r.Lender != ""; !need {
+		if need, err = t.needsTurn(ctx, r.Sync); err != nil {
+			return r, err
+		}
 	}
 	switch {
 	case r.RunAt.After(t.now):
@@ -121,17 +127,19 @@ func (t *tx) insertRow(ctx context.Context, r job.Row) (int64, error) {
 	switch {
 	case r.Sync == syncqueue.Key{}:
 	case r.State == job.Waiting:
-		line, joined = waits, t.now.UnixMicro()
+		if line, joined = waits, t.now.UnixMicro(); r.Lender != "" {
+			line = begs
+		}
 	default:
 		line = aside
 	}
 	kind, id := keyOf(r.Sync)
 	return t.exec(ctx, `INSERT INTO drover_job (seq, id, kind, queue, state, name, parent, root, retry_of, priority, attempt, max_attempts,
-		key_kind, key_id, line, place, joined, resource, account, idem, uniq, print, depth, detached, flags, timeout, run_at, deadline,
+		key_kind, key_id, line, place, joined, resource, account, idem, uniq, print, depth, detached, lender, flags, timeout, run_at, deadline,
 		created, updated, progress)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
 		r.Seq, r.ID, r.Kind, r.Queue, string(r.State), r.Name, r.Parent, r.Root, r.RetryOf, r.Priority, r.Attempt, r.MaxAttempts,
-		kind, id, line, r.Place, joined, r.Resource, r.Account, r.Idem, r.Unique, r.Print, r.Depth, r.Detached, int64(r.Flags), int64(r.Timeout),
+		kind, id, line, r.Place, joined, r.Resource, r.Account, r.Idem, r.Unique, r.Print, r.Depth, r.Detached, r.Lender, int64(r.Flags), int64(r.Timeout),
 		us(r.RunAt), us(r.Deadline), us(r.Created), us(r.Updated), progress)
 }
 
@@ -144,10 +152,15 @@ func (t *tx) insertParts(ctx context.Context, r job.Row) error {
 	if _, err := t.exec(ctx, `INSERT INTO drover_body (seq, args, identity) VALUES (?, ?, ?)`, r.Seq, raw(r.Args), identity); err != nil {
 		return err
 	}
-	if r.State == job.Waiting {
-		return t.arrive(ctx, r.Sync)
+	switch {
+	case r.State != job.Waiting:
+		return nil
+	case r.Lender != "":
+		gs, err := t.lend(ctx, []string{r.Lender})
+		t.hintQueues(gs)
+		return err
 	}
-	return nil
+	return t.arrive(ctx, r.Sync)
 }
 
 // met finds the stored row that kept r out, by the first field that does.

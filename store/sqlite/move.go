@@ -88,6 +88,8 @@ type standing struct {
 	joined     bool // its line
 	awaited    bool // somebody waits for its end
 	flags      job.Flag
+	id, lender string
+	lends      bool // others borrow its turn
 }
 
 func final(s job.State) bool { return s == job.Succeeded || s == job.Failed || s == job.Cancelled }
@@ -95,12 +97,13 @@ func final(s job.State) bool { return s == job.Succeeded || s == job.Failed || s
 func (t *tx) standings(ctx context.Context, ids []string) (map[string]standing, error) {
 	all := make(map[string]standing, len(ids))
 	err := t.each(ctx, `SELECT id, seq, epoch, state, queue, key_kind, key_id, line, place, cancel_at IS NOT NULL, joined IS NOT NULL, flags,
-		EXISTS (SELECT 1 FROM drover_join g WHERE g.target = drover_job.id) FROM drover_job WHERE id IN (SELECT value FROM json_each(?))`, []any{array(ids)}, func(scan func(...any) error) error {
+		EXISTS (SELECT 1 FROM drover_join g WHERE g.target = drover_job.id), lender, `+borrowed+` FROM drover_job WHERE id IN (SELECT value FROM json_each(?))`, []any{array(ids)}, func(scan func(...any) error) error {
 		var id string
 		var s standing
 		var kind, key sql.NullString
-		err := scan(&id, &s.seq, &s.epoch, &s.state, &s.queue, &kind, &key, &s.line, &s.place, &s.cancelled, &s.joined, &s.flags, &s.awaited)
+		err := scan(&id, &s.seq, &s.epoch, &s.state, &s.queue, &kind, &key, &s.line, &s.place, &s.cancelled, &s.joined, &s.flags, &s.awaited, &s.lender, &s.lends)
 		s.key = syncqueue.Key{Kind: kind.String, ID: key.String}
+		s.id = id
 		all[id] = s
 		return err
 	})
@@ -126,6 +129,7 @@ func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, gs []granted
 	}
 	done = make([]bool, len(ms))
 	var freed []syncqueue.Key
+	var lenders []string
 	joins := slices.ContainsFunc(ms, func(m job.Move) bool { return m.Park != nil }) // perhaps one that ends right here
 	for i, m := range ms {
 		s, ok := at[m.ID]
@@ -146,9 +150,18 @@ func (t *tx) move(ctx context.Context, ms []job.Move) (done []bool, gs []granted
 		if free {
 			freed = append(freed, s.key)
 		}
+		if s.lends {
+			lenders = append(lenders, s.id)
+		}
+		if s.lender != "" {
+			lenders = append(lenders, s.lender)
+		}
 	}
-	gs, err = t.grantAll(ctx, freed)
-	return done, gs, awaited, err
+	if gs, err = t.grantAll(ctx, freed); err != nil || len(lenders) == 0 {
+		return done, gs, awaited, err
+	}
+	more, err := t.lend(ctx, lenders)
+	return done, append(gs, more...), awaited, err
 }
 
 // allowed refuses what no caller may ask for, whatever the row's state.
@@ -216,12 +229,16 @@ func (t *tx) shift(ctx context.Context, s standing, m job.Move) (freed bool, err
 			return false, err
 		}
 	}
-	if to == job.Waiting && s.state != job.Waiting {
+	if to == job.Waiting && s.state != job.Waiting && line == any(waits) {
 		if err := t.arrive(ctx, s.key); err != nil {
 			return false, err
 		}
 	}
-	return s.line.Valid && s.line.Int64 == holds && line != any(holds), nil
+	if !s.holds() || line == any(holds) || line == any(borrows) {
+		return false, nil
+	}
+	left, err := t.bequeath(ctx, s)
+	return !left && s.line.Int64 == holds, err
 }
 
 // line decides where the job stands afterwards: in which state, and how in the line of its key.
@@ -230,11 +247,29 @@ func (t *tx) line(ctx context.Context, u *update, s standing, m job.Move) (to jo
 	if !s.line.Valid {
 		return to, nil, nil
 	}
-	turn := s.line.Int64 == holds && !m.Free
-	if to == job.Ready && !turn {
-		need, err := t.needsTurn(ctx, s.key)
+	turn, lender := s.holds() && !m.Free, ""
+	switch {
+	case to != job.Ready:
+	case turn && s.lends:
+		out, err := t.lentOut(ctx, s.id)
 		if err != nil {
 			return to, nil, err
+		}
+		if out {
+			to = job.Waiting
+		}
+	case !turn:
+		var need bool
+		if lender, err = t.lenderOf(ctx, s.lender, s.key); err != nil {
+			return to, nil, err
+		}
+		if lender != s.lender {
+			u.set("lender", lender)
+		}
+		if need = lender != ""; !need {
+			if need, err = t.needsTurn(ctx, s.key); err != nil {
+				return to, nil, err
+			}
 		}
 		if need {
 			to = job.Waiting
@@ -243,8 +278,14 @@ func (t *tx) line(ctx context.Context, u *update, s standing, m job.Move) (to jo
 	switch {
 	case final(to):
 		line = nil
+	case turn:
+		line = int(s.line.Int64)
+	case to == job.Waiting && s.state == job.Waiting:
+		line = int(s.line.Int64)
 	case to == job.Waiting:
-		line = waits
+		if line = waits; lender != "" {
+			line = begs
+		}
 		if s.place == 0 {
 			place, err := t.nextSeqs(ctx, 1)
 			if err != nil {
@@ -252,15 +293,13 @@ func (t *tx) line(ctx context.Context, u *update, s standing, m job.Move) (to jo
 			}
 			u.set("place", place*syncqueue.Gap)
 		}
-	case turn:
-		line = holds
 	default:
 		line = aside
 	}
 	if line != any(int(s.line.Int64)) {
 		u.set("line", line)
 		switch line {
-		case any(waits):
+		case any(waits), any(begs):
 			u.set("since", nil)
 			if !s.joined {
 				u.set("joined", t.now.UnixMicro())
@@ -293,7 +332,11 @@ func (t *tx) fields(ctx context.Context, u *update, s standing, m job.Move) erro
 	if m.Result != nil {
 		u.set("result", []byte(m.Result))
 	}
-	if flags := (s.flags | m.Mark) &^ m.Unmark; flags != s.flags {
+	flags, err := t.lendingFlags(ctx, s, m)
+	if err != nil {
+		return err
+	}
+	if flags != s.flags {
 		u.set("flags", int64(flags))
 	}
 	if m.Priority != nil {

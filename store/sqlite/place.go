@@ -57,7 +57,7 @@ func (t *tx) waiter(ctx context.Context, seq int64) (syncqueue.Item, error) {
 	if err != nil {
 		return is[0], err
 	}
-	holder, err := t.has(ctx, `SELECT 1 FROM drover_job WHERE seq = ?1 AND (line = 1 OR ?2 = 0 AND state IN ('ready', 'running', 'parked'))`, seq, p.Limit)
+	holder, err := t.has(ctx, `SELECT 1 FROM drover_job WHERE seq = ?1 AND (line IN (1, 5) OR ?2 = 0 AND state IN ('ready', 'running', 'parked'))`, seq, p.Limit)
 	if err == nil && holder {
 		err = fmt.Errorf("sqlite: move: %d holds a turn of %s: %w", seq, is[0].Key, store.ErrConflict)
 	} else if err == nil {

@@ -91,13 +91,13 @@ func (t *tx) repolicy(ctx context.Context, k syncqueue.Key, before syncqueue.Pol
 		}
 	}
 	if now.Limit > 0 && before.Limit == 0 { // who is under way counts
-		if err := change(`line = 1, since = ?3`, `line = 2 AND state IN ('ready', 'running', 'parked')`); err != nil {
+		if err := change(`line = 1, since = ?3`, `line = 2 AND lender = '' AND state IN ('ready', 'running', 'parked')`); err != nil {
 			return err
 		}
 	}
 	if now.Paused && !before.Paused { // what was granted and not claimed goes back
 		if err := change(`state = 'waiting', line = 0, since = NULL, joined = coalesce(joined, ?3), place = CASE place WHEN 0 THEN seq * 65536 ELSE place END`,
-			`line IN (1, 2) AND state = 'ready'`); err != nil {
+			`line IN (1, 2) AND state = 'ready' AND NOT (line = 1 AND `+borrowed+`)`); err != nil {
 			return err
 		}
 	}
@@ -116,7 +116,11 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 	if err != nil {
 		return 0, err
 	}
-	repaired = int(n)
+	idle, err := t.auditLending(ctx)
+	if err != nil {
+		return 0, err
+	}
+	repaired = int(n) + idle
 	var k syncqueue.Key
 	for repaired < limit {
 		var ok bool

@@ -15,10 +15,19 @@ type queues struct{ s *Store }
 // page is the default and the most.
 const page = 1000
 
-const selectItem = `SELECT seq, place, key_kind, key_id, id, session, epoch, coalesce(joined, created), coalesce(since, updated), line FROM drover_job `
+const selectItem = `SELECT seq, place, key_kind, key_id, id, session, epoch, coalesce(joined, created), coalesce(since, updated), line,
+	coalesce((SELECT b.id FROM drover_job b WHERE b.lender <> '' AND b.lender = drover_job.id AND b.line = 5 LIMIT 1), '') FROM drover_job `
 
 // List finds items; see syncqueue.Store.
 func (q queues) List(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
+	list, err := q.list(ctx, x, f)
+	if err == nil {
+		err = q.items().Fill(ctx, x, list)
+	}
+	return list, err
+}
+
+func (q queues) list(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syncqueue.Item, error) {
 	t, err := q.s.of(x)
 	if err != nil {
 		return nil, err
@@ -43,7 +52,7 @@ func (t *tx) items(ctx context.Context, query string, args ...any) (is []syncque
 		var i syncqueue.Item
 		var joined, since sql.NullInt64
 		var line int
-		err := scan(&i.Seq, &i.Place, &i.Key.Kind, &i.Key.ID, &i.Content, &i.Holder, &i.Epoch, &joined, &since, &line)
+		err := scan(&i.Seq, &i.Place, &i.Key.Kind, &i.Key.ID, &i.Content, &i.Holder, &i.Epoch, &joined, &since, &line, &i.LentTo)
 		i.Enqueued, i.Since = fromUS(joined), fromUS(since)
 		if line == waits {
 			i.Holder, i.Since = "", fromUS(sql.NullInt64{})
@@ -53,6 +62,12 @@ func (t *tx) items(ctx context.Context, query string, args ...any) (is []syncque
 	})
 	return is, err
 }
+
+// heirs: they have a turn of the key that was left to borrowers.
+const heirs = `line = 5 AND lender IN (WITH RECURSIVE h (lender) AS (
+		SELECT lender FROM drover_legacy WHERE key_kind = ?1 AND key_id = ?2 AND origin = ''
+		UNION SELECT g.lender FROM h CROSS JOIN drover_legacy g ON g.origin <> '' AND g.origin = h.lender)
+	SELECT lender FROM h)`
 
 // lineOf lists a key: holders, then waiters.
 func (t *tx) lineOf(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Item, err error) {
@@ -83,6 +98,11 @@ func (t *tx) holders(ctx context.Context, k syncqueue.Key, place, seq int64, lim
 	which := `line = 1`
 	if p.Limit == 0 {
 		which = `line IN (1, 2) AND state IN ('ready', 'running', 'parked')`
+	}
+	if legacies, err := t.has(ctx, `SELECT 1 FROM drover_legacy WHERE key_kind = ? AND key_id = ?`, k.Kind, k.ID); err != nil {
+		return nil, err
+	} else if legacies {
+		which = `(` + which + ` OR ` + heirs + `)`
 	}
 	return t.items(ctx, `WHERE key_kind = ?1 AND key_id = ?2 AND `+which+` AND (place, seq) > (?3, ?4) ORDER BY place, seq LIMIT ?5`,
 		k.Kind, k.ID, place, seq, limit)

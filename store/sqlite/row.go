@@ -13,7 +13,7 @@ import (
 // selectRow reads whole jobs; conditions and order follow. The order of columns is scanRow's.
 const selectRow = `SELECT j.seq, j.id, j.kind, j.queue, j.state, j.name, j.parent, j.root, j.retry_of, j.rev, j.priority, j.attempt,
 	j.max_attempts, j.runs, j.lost, j.epoch, j.session, j.session_epoch, j.key_kind, j.key_id, j.line, j.place, j.resource, j.account,
-	j.idem, j.uniq, j.print, j.depth, j.detached, j.flags, j.timeout, j.run_at, j.run_until, j.deadline, j.created, j.started, j.ended,
+	j.idem, j.uniq, j.print, j.depth, j.detached, j.lender, j.flags, j.timeout, j.run_at, j.run_until, j.deadline, j.created, j.started, j.ended,
 	j.updated, j.cancel_at, j.cancel_by, j.cancel_reason, j.progress, j.wakes, j.error, j.result, b.args, b.identity
 	FROM drover_job j JOIN drover_body b ON b.seq = j.seq `
 
@@ -22,6 +22,9 @@ const (
 	waits = 0
 	holds = 1
 	aside = 2 // keyed and live, but neither in line nor holding
+
+	begs    = 4 // waits for the turn of its lender
+	borrows = 5 // has it
 )
 
 func scanRow(scan func(...any) error) (r job.Row, err error) {
@@ -33,13 +36,13 @@ func scanRow(scan func(...any) error) (r job.Row, err error) {
 	)
 	err = scan(&r.Seq, &r.ID, &r.Kind, &r.Queue, &r.State, &r.Name, &r.Parent, &r.Root, &r.RetryOf, &r.Rev, &r.Priority, &r.Attempt,
 		&r.MaxAttempts, &r.Runs, &r.Lost, &r.Epoch, &r.Session, &r.SessionEpoch, &keyKind, &keyID, &line, &r.Place, &r.Resource, &r.Account,
-		&r.Idem, &r.Unique, &r.Print, &r.Depth, &r.Detached, &r.Flags, &r.Timeout, &runAt, &runUntil, &deadline, &created, &started, &ended,
+		&r.Idem, &r.Unique, &r.Print, &r.Depth, &r.Detached, &r.Lender, &r.Flags, &r.Timeout, &runAt, &runUntil, &deadline, &created, &started, &ended,
 		&updated, &cancelAt, &r.CancelBy, &r.CancelReason, &progress, &wakes, &fail, &result, &args, &identity)
 	if err != nil {
 		return r, fmt.Errorf("sqlite: %w", err)
 	}
 	r.Sync = syncqueue.Key{Kind: keyKind.String, ID: keyID.String}
-	r.Turn = line.Valid && line.Int64 == holds
+	r.Turn = line.Valid && (line.Int64 == holds || line.Int64 == borrows)
 	r.RunAt, r.RunUntil, r.Deadline, r.Created = fromUS(runAt), fromUS(runUntil), fromUS(deadline), fromUS(created)
 	r.Started, r.Ended, r.Updated, r.CancelAt = fromUS(started), fromUS(ended), fromUS(updated), fromUS(cancelAt)
 	r.Args, r.Result = args, result

@@ -85,7 +85,8 @@ func (t *tx) grant(ctx context.Context, k syncqueue.Key) (gs []granted, err erro
 		return nil, err
 	}
 	query, line := `SELECT seq, queue, kind FROM drover_job WHERE key_kind = ?1 AND key_id = ?2 AND line = 0 ORDER BY place, seq
-		LIMIT max(0, ?3 - (SELECT count(*) FROM drover_job WHERE key_kind = ?1 AND key_id = ?2 AND line = 1))`, holds
+		LIMIT max(0, ?3 - (SELECT count(*) FROM drover_job WHERE key_kind = ?1 AND key_id = ?2 AND line = 1)
+			- (SELECT count(*) FROM drover_legacy WHERE key_kind = ?1 AND key_id = ?2 AND origin = ''))`, holds
 	if p.Limit == 0 {
 		query, line = `SELECT seq, queue, kind FROM drover_job WHERE key_kind = ?1 AND key_id = ?2 AND line = 0 AND ?3 = 0 ORDER BY place, seq`, aside
 	}

@@ -30,6 +30,8 @@ func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	t.Run("list", func(t *testing.T) { lists(t, open) })
 	t.Run("queues", func(t *testing.T) { queues(t, open) })
 	t.Run("places", func(t *testing.T) { places(t, open) })
+	t.Run("lending", func(t *testing.T) { lending(t, open) })
+	t.Run("items", func(t *testing.T) { items(t, open) })
 	t.Run("leases", func(t *testing.T) { leases(t, open) })
 	t.Run("ledger", func(t *testing.T) { ledger(t, open) })
 	t.Run("tracker", func(t *testing.T) { trackers(t, open) })
