@@ -31,7 +31,7 @@ type JobReader interface {
 // JobSteerer changes what becomes of jobs.
 type JobSteerer interface {
 	Cancel(ctx context.Context, id string, reason ...string) (accepted bool, err error)
-	Retry(ctx context.Context, id string) (*job.Job, error)
+	Retry(ctx context.Context, id string, opts ...job.RetryOption) (*job.Job, error)
 	SetPriority(ctx context.Context, id string, p int) error
 	Reschedule(ctx context.Context, id string, at time.Time) error
 	Hold(ctx context.Context, id string) error

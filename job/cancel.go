@@ -61,6 +61,7 @@ func (m *Manager) asker(ctx context.Context) string {
 // cancelOf is what a cancel request does to a row; nil: nothing more.
 func (m *Manager) cancelOf(row *Row, c CancelRequest) (*Move, error) {
 	mv := &Move{ID: row.ID, From: row.State, To: row.State, Epoch: row.Epoch, Cancel: &c}
+	mv.Notes = []Entry{m.noteOf(row, false, "cancel requested by "+c.By, c.Reason)}
 	switch {
 	case row.State.Final():
 		return nil, ErrFinished

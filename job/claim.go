@@ -48,6 +48,7 @@ func (m *Manager) claim(ctx context.Context) error {
 		}
 		return m.publishAll(ctx, tx, began, got.Rows)
 	})
+	m.meters.since(m.meters.claims, at)
 	m.claimed(&c, &got, err)
 	m.start(got.Rows, c, at)
 	if err != nil {

@@ -38,6 +38,7 @@ type Config struct {
 	MaxArgs     int           // bytes; default 256 KiB, at most 16 MiB
 	MaxResult   int           // bytes; default 1 MiB, at most 16 MiB
 	Events      Sink          // nil = none
+	Cipher      Cipher        // seals secrets before they are stored; nil: jobs with secrets are refused
 }
 
 // Sink gets events inside the transaction that makes them, so that one with an outbox sends exactly those that commit. An

@@ -15,12 +15,21 @@ func (m *Manager) promote(ctx context.Context) error {
 	if err := m.each(ctx, Find{Due: "deadline", SkipLocked: true, Limit: dueBatch}, expired); err != nil {
 		return err
 	}
-	if err := m.each(ctx, Find{Due: "parked", Waits: true, SkipLocked: true, Limit: dueBatch}, wakeMove); err != nil {
+	if err := m.each(ctx, Find{Due: "parked", Waits: true, SkipLocked: true, Limit: dueBatch}, m.dueWake); err != nil {
 		return err
 	}
 	return m.each(ctx, Find{Due: "scheduled", SkipLocked: true, Limit: dueBatch}, func(r *Row, _ time.Time) (Move, bool) {
 		return Move{ID: r.ID, From: Scheduled, To: Ready, Epoch: r.Epoch}, true
 	})
+}
+
+// dueWake is wakeMove of a row whose time has come.
+func (m *Manager) dueWake(r *Row, now time.Time) (Move, bool) {
+	mv, ok := wakeMove(r, now)
+	if ok {
+		m.wakeNotes(r, &mv)
+	}
+	return mv, ok
 }
 
 // expired is what the end of its Deadline does to a job that does not run.

@@ -257,16 +257,10 @@ func (m *Manager) finish(ctx context.Context, tx store.Tx, b *batch) error {
 		return err
 	}
 	b.moves = b.moves[:0]
-	var notes []Entry
 	for _, o := range b.outs {
 		mv, note := m.decide(o, tx.Now)
+		mv.Notes = m.runNotes(o, &mv, note)
 		b.moves = append(b.moves, mv)
-		if note != nil {
-			notes = append(notes, *note)
-		}
-	}
-	if err := m.logEach(ctx, tx, notes); err != nil {
-		return err
 	}
 	if err := m.move(ctx, tx, b); err != nil {
 		return err
@@ -314,6 +308,7 @@ func (m *Manager) settleRefused(ctx context.Context, tx store.Tx, b *batch) erro
 		i := at[row.ID]
 		if row.State == Running && row.Epoch == b.moves[i].Epoch && !row.CancelAt.IsZero() {
 			b.moves[i] = m.cancelledMove(b.outs[i], row.CancelReason, tx.Now)
+			b.moves[i].Notes = m.runNotes(b.outs[i], &b.moves[i], nil)
 			again = append(again, b.moves[i])
 		}
 	}
@@ -348,6 +343,7 @@ func (m *Manager) flushed(b *batch) {
 	}
 	m.mu.Unlock()
 	m.settle(b.outs)
+	m.meters.since(m.meters.finishes, b.began)
 	for i, o := range b.outs {
 		m.meters.finished(o, &b.moves[i], b.done[i])
 		if b.moves[i].To == Scheduled && b.done[i] {

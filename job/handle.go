@@ -15,7 +15,10 @@ type kind struct {
 	span string // name of its runs' spans
 	args reflect.Type
 	opt  handler
-	run  func(ctx context.Context, args json.RawMessage) (json.RawMessage, error) // nil: only submitted here
+
+	tagged bool // args have a field tagged secret
+
+	run func(ctx context.Context, args json.RawMessage) (json.RawMessage, error) // nil: only submitted here
 }
 
 // Handle registers f for jobs of kind, whose Args are an A and whose result is an R. It panics if kind is taken or bad, like
@@ -32,7 +35,7 @@ func Handle[A, R any](m *Manager, kind string, f func(ctx context.Context, args 
 	m.register(kind, reflect.TypeFor[A](), func(ctx context.Context, raw json.RawMessage) (json.RawMessage, error) {
 		var args A
 		if err := decodeArgs(raw, &args); err != nil {
-			return nil, Permanent(&FieldError{"Args", err.Error()})
+			return nil, Permanent(&argsError{FieldError{"Args", err.Error()}})
 		}
 		r, err := f(ctx, args)
 		if err != nil {
@@ -52,6 +55,9 @@ func Declare[A, R any](m *Manager, kind string, opts ...HandleOption) {
 	m.register(kind, reflect.TypeFor[A](), nil, opts)
 }
 
+// argsError says why args could not be decoded; the text may quote them.
+type argsError struct{ FieldError }
+
 func decodeArgs(raw json.RawMessage, into any) error {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
@@ -64,6 +70,7 @@ func (m *Manager) register(name string, args reflect.Type, run func(context.Cont
 		panic(fmt.Sprintf("job: kind %q %s", name, why))
 	}
 	k := &kind{name: name, span: "job.run " + name, args: args, run: run, opt: defaultHandler()}
+	k.tagged = hasSecret(args)
 	for _, o := range opts {
 		o(&k.opt)
 	}

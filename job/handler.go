@@ -40,7 +40,6 @@ type run struct {
 	ended     bool // the handler has returned
 	progress  progress
 	steps     steps
-	notes     int
 	children  int // it has, as far as counted
 	counted   bool
 	claim     context.Context // made by whileClaimed
@@ -181,13 +180,15 @@ func (r *run) call() (json.RawMessage, error) {
 	case r.row.Flags&Sealed != 0: // left to us although its outcome is stored: nothing of it runs again
 		return nil, nil
 	case r.abandoned() && r.kind.opt.abandon != nil:
-		ctx := r.m.meters.running(r)
-		return nil, r.kind.opt.abandon(ctx, r.row.public())
+		return r.opened(r.m.meters.running(r), func(ctx context.Context, args json.RawMessage) (json.RawMessage, error) {
+			j := r.row.public()
+			j.Args = args
+			return nil, r.kind.opt.abandon(ctx, j)
+		})
 	case r.abandoned():
 		return nil, ErrLost
 	}
-	ctx := r.m.meters.running(r)
-	return r.kind.run(ctx, r.row.Args)
+	return r.opened(r.m.meters.running(r), r.kind.run)
 }
 
 // abandoned says that the job is to be settled, not run: it was lost under OnLost(Fail).
@@ -293,6 +294,7 @@ func (m *Manager) lose(token lease.Token) {
 		if o.run.token == token {
 			o.run.pool.unflushed--
 			delete(m.runs, key{o.run.row.ID, o.run.row.Epoch})
+			o.run.span.end("")
 			continue
 		}
 		kept = append(kept, o)

@@ -134,7 +134,8 @@ func journal(w *world) {
 		w.must(err)
 		es = append(es, e)
 	}
-	if len(es) != 1000 || es[0].Text != "note 0" || es[0].N != 1 || es[0].Node != "a" || !strings.Contains(es[999].Text, "dropped") {
+	if len(es) != 1001 || es[0].Text != "note 0" || es[0].N != 1 || es[0].Node != "a" || es[999].Text != "note 999" ||
+		es[1000].Text != job.DroppedText || string(es[1000].Data) != "5" {
 		w.Errorf("%d rows, %+v … %+v", len(es), es[0], es[len(es)-1])
 	}
 	for e := range n.Journal(w.Context(), w.wait(n, w.submit(n, job.Request{Kind: "y"})).ID) {

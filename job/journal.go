@@ -5,18 +5,19 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/drover-cloud/drover/store"
 )
 
 const (
-	maxNotes    = 1000
 	maxNoteData = 16 << 10
+	claimedText = "claimed"
 )
 
 // Note adds a row to the running job's journal: text of at most 4 KiB, data as JSON of at most 16 KiB; an error as data marks
-// a failure. After 1000 rows of one run the rest is dropped, which a last row says. [ErrLost] when the claim is lost,
-// [ErrInvalid] or [ErrTooLarge] for data that cannot be stored.
+// a failure. A job's journal has 1000 rows: those that come later are dropped, and one more says how many. [ErrLost] when the
+// claim is lost, [ErrInvalid] or [ErrTooLarge] for data that cannot be stored.
 func Note(ctx context.Context, text string, data any) error {
 	r, err := handlerOf(ctx)
 	if err != nil {
@@ -37,20 +38,12 @@ func Note(ctx context.Context, text string, data any) error {
 			return fmt.Errorf("job: Data: %d bytes, most are %d: %w", len(e.Data), maxNoteData, ErrTooLarge)
 		}
 	}
-	r.mu.Lock()
-	r.notes++
-	n := r.notes
-	r.mu.Unlock()
-	switch {
-	case n > maxNotes:
-		return nil
-	case n == maxNotes:
-		e = Entry{Text: "journal full: further rows of this run are dropped", Failure: true}
-	}
 	return r.log(ctx, e)
 }
 
-// Journal lists the rows of a job's journal in order. [ErrNotFound] when the job is unknown.
+// Journal lists the rows of a job's journal in order. Beside what handlers note the Manager writes to it what becomes of a job that
+// does not simply succeed: "claimed", for each run that failed, was lost, parked, cancelled or fenced, and then that; and why it
+// woke, and who cancelled it. [ErrNotFound] when the job is unknown.
 func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		var found Found
@@ -68,4 +61,60 @@ func (m *Manager) Journal(ctx context.Context, id string) iter.Seq2[Entry, error
 			}
 		}
 	}
+}
+
+// claimedNote tells of the claim with which the present run of row began.
+func claimedNote(row *Row, span string) Entry {
+	e := Entry{JobID: row.ID, Epoch: row.Epoch, Node: row.Session, At: row.Started, Text: claimedText}
+	data := map[string]any{"run": row.Runs}
+	if span != "" {
+		data["span"] = span
+	}
+	e.Data, _ = json.Marshal(data) // a number and a text
+	return e
+}
+
+// noteOf is what the manager itself tells of a job.
+func (m *Manager) noteOf(row *Row, failure bool, text, more string) Entry {
+	if more != "" {
+		text += ": " + more
+	}
+	return Entry{JobID: row.ID, Epoch: row.Epoch, Node: m.env.Node, Failure: failure, Text: cut(text, maxErrorText)}
+}
+
+// runNotes are what the journal keeps of a run that ended so; nothing if it just succeeded, or goes on later as it wanted.
+func (m *Manager) runNotes(o *outcome, mv *Move, failure *Entry) []Entry {
+	row := &o.run.row
+	claimed := claimedNote(row, o.run.span.traceparent())
+	switch {
+	case failure != nil:
+		return []Entry{claimed, *failure}
+	case mv.To == Parked:
+		return []Entry{claimed, m.noteOf(row, false, "parked", "")}
+	case mv.To == Cancelled && mv.Error != nil:
+		return []Entry{claimed, m.noteOf(row, true, mv.Error.Text, "")}
+	case mv.To == Failed && mv.Error != nil:
+		return []Entry{claimed, m.noteOf(row, true, mv.Error.Text, "")}
+	}
+	return nil
+}
+
+// wakeNotes tell why a parked job goes on.
+func (m *Manager) wakeNotes(row *Row, mv *Move) {
+	if mv.From != Parked || mv.To == Parked {
+		return
+	}
+	var why []string
+	for i, w := range mv.Wakes {
+		if i == 5 {
+			why = append(why, "…")
+			break
+		}
+		why = append(why, strings.TrimSpace(w.Why+" "+w.Name))
+	}
+	text := "woken"
+	if mv.To.Final() {
+		text = string(mv.To)
+	}
+	mv.Notes = append(mv.Notes, m.noteOf(row, false, text, strings.Join(why, ", ")))
 }

@@ -3,6 +3,10 @@ package job
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -19,7 +23,9 @@ type meters struct {
 	nSubmitted, nClaimed, nFinished, nRetried, nLost, nStale, nCancelled metric.Int64Counter
 	nOverdue, nQuiet, nPoison, nDropped                                  metric.Int64Counter
 	active                                                               metric.Int64UpDownCounter
-	wait, took                                                           metric.Float64Histogram
+	wait, turn, took, claims, finishes                                   metric.Float64Histogram
+	blocked, depth, unhandled                                            metric.Int64ObservableGauge
+	oldest                                                               metric.Float64ObservableGauge
 }
 
 func (t *meters) init(m *Manager) error {
@@ -50,9 +56,33 @@ func (t *meters) init(m *Manager) error {
 	var err error
 	t.active, err = meter.Int64UpDownCounter("drover.job.running", metric.WithDescription("Handlers that run here, by queue."))
 	errs = append(errs, err)
-	t.wait, err = meter.Float64Histogram("drover.job.wait", metric.WithUnit("s"), metric.WithDescription("From due to running."))
 	errs = append(errs, err)
-	t.took, err = meter.Float64Histogram("drover.job.run", metric.WithUnit("s"), metric.WithDescription("How long handlers ran."))
+	for _, h := range []struct {
+		to         *metric.Float64Histogram
+		name, what string
+	}{
+		{&t.wait, "wait", "From due, or ready again, to running, of jobs that need no turn or have it."},
+		{&t.turn, "turn", "From due to running of jobs that need a turn: for it, and for a worker."},
+		{&t.took, "run", "How long handlers ran."},
+		{&t.claims, "claim", "How long claims took."},
+		{&t.finishes, "finish", "How long it took to store a batch of outcomes."},
+	} {
+		*h.to, err = meter.Float64Histogram("drover.job."+h.name, metric.WithUnit("s"), metric.WithDescription(h.what))
+		errs = append(errs, err)
+	}
+	for _, g := range []struct {
+		to         *metric.Int64ObservableGauge
+		name, what string
+	}{
+		{&t.blocked, "blocked", "Handlers of this node that block in Wait, by queue."},
+		{&t.depth, "depth", "Live jobs in the cluster, by queue and state."},
+		{&t.unhandled, "unhandled", "Jobs that no live node handles, told by one node of the cluster."},
+	} {
+		*g.to, err = meter.Int64ObservableGauge("drover.job."+g.name, metric.WithDescription(g.what))
+		errs = append(errs, err)
+	}
+	t.oldest, err = meter.Float64ObservableGauge("drover.job.oldest", metric.WithUnit("s"),
+		metric.WithDescription("How long the first job has been due that waits for its turn or a worker, by queue."))
 	return errors.Join(append(errs, err)...)
 }
 
@@ -81,16 +111,67 @@ func (t *meters) submitted(js []*Job) {
 }
 
 func (t *meters) claimed(rs []*run) {
+	if t.m.log.Enabled(context.Background(), slog.LevelDebug) {
+		for _, r := range rs {
+			t.m.log.Debug("job claimed", r.attrs()...)
+			if len(r.row.Wakes) > 0 {
+				t.m.log.Debug("job woken", r.attrs("why", r.row.Wakes[0].Why)...)
+			}
+		}
+	}
 	if !t.on() {
 		return
 	}
 	for _, r := range rs {
 		t.add(t.nClaimed, &r.row)
 		t.active.Add(context.Background(), 1, labels(&r.row))
-		if w := r.row.Started.Sub(r.row.RunAt); w >= 0 {
+		w := r.row.Started.Sub(r.row.RunAt)
+		switch {
+		case w < 0 || r.row.Runs > 1 && r.row.Attempt == 0: // when it became ready is not known
+		case r.row.Turn && r.row.Runs == 1:
+			t.turn.Record(context.Background(), w.Seconds(), labels(&r.row))
+		default:
 			t.wait.Record(context.Background(), w.Seconds(), labels(&r.row))
 		}
 	}
+}
+
+// since measures a claim or a finish that was asked for at.
+func (t *meters) since(h metric.Float64Histogram, at time.Time) {
+	if t.on() && !at.IsZero() {
+		h.Record(context.Background(), t.m.env.Clock.Now().Sub(at).Seconds())
+	}
+}
+
+// observe tells the depth of the queues, counted a second ago at most, and what the reporting node has found, while the manager
+// runs; the answer ends it.
+func (t *meters) observe() (stop func()) {
+	reg, err := t.m.env.Meter.Meter(scope).RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+		s, err := t.m.Stats(ctx)
+		if err != nil {
+			return err
+		}
+		for _, q := range slices.Sorted(maps.Keys(s.Queues)) {
+			st, queue := s.Queues[q], attribute.String("queue", q)
+			o.ObserveInt64(t.blocked, int64(st.Blocked), metric.WithAttributes(queue))
+			o.ObserveFloat64(t.oldest, st.Oldest.Seconds(), metric.WithAttributes(queue))
+			for _, state := range []State{Scheduled, Waiting, Ready, Running, Parked} {
+				o.ObserveInt64(t.depth, int64(st.Depth[state]), metric.WithAttributes(queue, attribute.String("state", string(state))))
+			}
+		}
+		t.m.mu.Lock()
+		unhandled := t.m.reporter.unhandled
+		t.m.mu.Unlock()
+		for k, n := range unhandled { // in no order that matters
+			o.ObserveInt64(t.unhandled, int64(n), metric.WithAttributes(attribute.String("kind", k[0]), attribute.String("queue", k[1])))
+		}
+		return nil
+	}, t.blocked, t.oldest, t.depth, t.unhandled)
+	if err != nil {
+		t.m.log.Warn("job queues not observed", "err", err)
+		return func() {}
+	}
+	return func() { _ = reg.Unregister() }
 }
 
 // ran measures one run, when its handler has returned.
@@ -99,12 +180,17 @@ func (t *meters) ran(r *run, o *outcome) {
 		t.active.Add(context.Background(), -1, labels(&r.row))
 		t.took.Record(context.Background(), r.since(o.at).Seconds(), labels(&r.row))
 	}
-	r.span.end(o)
+	r.span.failed(o)
 }
 
 // finished notes what a stored outcome was; done is false when the store refused it.
 func (t *meters) finished(o *outcome, mv *Move, done bool) {
 	r := o.run
+	if !done {
+		r.span.end("")
+	}
+	r.span.end(mv.To) // the first end counts
+	t.told(r, mv, done)
 	switch {
 	case !done:
 		t.stale(r, "finish")
@@ -122,12 +208,28 @@ func (t *meters) finished(o *outcome, mv *Move, done bool) {
 	}
 }
 
+// told logs what few want to read.
+func (t *meters) told(r *run, mv *Move, done bool) {
+	if !done || !t.m.log.Enabled(context.Background(), slog.LevelDebug) {
+		return
+	}
+	switch {
+	case mv.To == Parked:
+		t.m.log.Debug("job parked", r.attrs()...)
+	case mv.To == Cancelled:
+		t.m.log.Debug("job cancelled", r.attrs()...)
+	case mv.To == Succeeded:
+		t.m.log.Debug("job finished", r.attrs()...)
+	}
+}
+
 func (t *meters) final(r *run, mv *Move, code string) {
 	t.add(t.nFinished, &r.row, attribute.String("state", string(mv.To)), attribute.String("code", code))
 }
 
 func (t *meters) stale(r *run, what string) {
 	t.add(t.nStale, &r.row)
+	r.span.end("")
 	t.m.log.Warn("job lost: a write of an older run was refused", r.attrs("write", what)...)
 }
 

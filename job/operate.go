@@ -9,19 +9,32 @@ import (
 	"github.com/drover-cloud/drover/store"
 )
 
+// RetryOption of [Manager.Retry].
+type RetryOption func(*retryOptions)
+
+type retryOptions struct{ keepSteps bool }
+
+// KeepSteps gives the new job the finished steps of the old one, which [Step] then skips.
+func KeepSteps() RetryOption { return func(o *retryOptions) { o.keepSteps = true } }
+
 // Retry makes a new job of a failed or cancelled one: same kind, args, key, identity and settings, RetryOf set. The old one
 // and its result stay as they are. [ErrNotFound]; [ErrInvalid] for a live or succeeded job; [ErrDraining].
-func (m *Manager) Retry(ctx context.Context, id string) (*Job, error) {
+func (m *Manager) Retry(ctx context.Context, id string, opts ...RetryOption) (*Job, error) {
+	var o retryOptions
+	for _, set := range opts {
+		set(&o)
+	}
 	if err := m.Accepting(); err != nil {
 		return nil, err
 	}
 	var j *Job
 	fresh := ""
 	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		old, err := m.load(ctx, tx, id)
+		found, err := m.find(ctx, tx, Find{IDs: []string{id}, Steps: o.keepSteps})
 		if err != nil {
 			return err
 		}
+		old := &found.Rows[0]
 		if old.State != Failed && old.State != Cancelled {
 			return invalid("State", "job %s is %s: only failed and cancelled jobs are retried", id, old.State)
 		}
@@ -48,6 +61,7 @@ func (r *Row) again(id string) Row {
 		ID: id, Kind: r.Kind, Queue: r.Queue, Root: id, RetryOf: r.ID, Args: r.Args, MaxAttempts: r.MaxAttempts,
 		Sync: r.Sync, Priority: r.Priority, Identity: r.Identity, Resource: r.Resource,
 	}}
+	n.Steps = r.Steps // as far as read
 	n.Account, n.Timeout, n.Flags = r.Account, r.Timeout, r.Flags&(Unwinder|Locked)
 	return n
 }
@@ -64,7 +78,8 @@ func (m *Manager) Hold(ctx context.Context, id string) error {
 		case row.State == Parked:
 			return nil, nil
 		}
-		return &Move{ID: row.ID, From: row.State, To: Parked, Epoch: row.Epoch, Free: true, Mark: Held}, nil
+		return &Move{ID: row.ID, From: row.State, To: Parked, Epoch: row.Epoch, Free: true, Mark: Held,
+			Notes: []Entry{m.noteOf(row, false, "parked", "held by an operator")}}, nil
 	})
 	return err
 }
@@ -119,7 +134,8 @@ func (m *Manager) Fence(ctx context.Context, id, reason string) error {
 			return nil, conflict("fence", row)
 		}
 		e := &Error{Code: CodeFenced, Text: strings.TrimSuffix("fenced: "+cut(reason, maxReason), ": ")}
-		return &Move{ID: row.ID, From: Running, To: Failed, Epoch: row.Epoch, Raise: true, Error: e}, nil
+		notes := []Entry{claimedNote(row, ""), m.noteOf(row, true, e.Text, "")}
+		return &Move{ID: row.ID, From: Running, To: Failed, Epoch: row.Epoch, Raise: true, Error: e, Notes: notes}, nil
 	})
 	if err != nil {
 		return err

@@ -27,6 +27,7 @@ type handler struct {
 	keep       time.Duration
 	fenceAfter time.Duration
 	sink       Sink
+	sensitive  bool
 	abandon    func(ctx context.Context, j *Job) error
 	bad        string // the first bad option
 }
@@ -156,6 +157,11 @@ func FenceAfter(d time.Duration) HandleOption {
 func Abandon(f func(ctx context.Context, j *Job) error) HandleOption {
 	return func(h *handler) { h.abandon = f }
 }
+
+// Sensitive makes all args of the kind pass [Config.Cipher] before they are stored, as fields tagged `secret:""` (or `drover:"secret"`)
+// of any kind's args do. Without a Cipher such jobs are refused. What a job is given out with stays sealed; only the handler gets
+// the args as they were submitted. Results, errors, steps and notes are stored as the handler makes them.
+func Sensitive() HandleOption { return func(h *handler) { h.sensitive = true } }
 
 // Events hands the events of the kind's jobs to s too, beside [Config.Events]. What another program than the nodes that have
 // the kind does to a job is not seen.

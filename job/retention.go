@@ -3,6 +3,8 @@ package job
 import (
 	"context"
 	"time"
+
+	"github.com/drover-cloud/drover/store"
 )
 
 const (
@@ -24,6 +26,12 @@ func (m *Manager) tidy(ctx context.Context, now time.Time) error {
 	m.mu.Unlock()
 	if !due {
 		return nil
+	}
+	if err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		_, err := m.session.Dead(ctx, tx) // forgets those that were over long ago
+		return err
+	}); err != nil {
+		return err
 	}
 	own := make([]string, 0, len(keeps))
 	for _, k := range keeps {

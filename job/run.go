@@ -50,6 +50,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		topic := QueueTopic(q)
 		spawn("hint/"+topic, m.listen(topic, m.nudge))
 	}
+	defer m.meters.observe()()
 	m.loop(ctx, base)
 	err := m.stop()
 	m.unbind(err == nil)

@@ -268,7 +268,9 @@ func badHandlers(w *world) {
 		var failures []job.Entry
 		for e, err := range n.Journal(w.Context(), j.ID) {
 			w.must(err)
-			failures = append(failures, e)
+			if e.Text != "claimed" {
+				failures = append(failures, e)
+			}
 		}
 		if len(failures) != 1 || !failures[0].Failure || len(failures[0].Text) > 4<<10 || len(failures[0].Data) > 9<<10 {
 			w.Fatalf("%s: journal %+v", how, failures)

@@ -24,6 +24,7 @@ func TestSteering(t *testing.T) {
 		{name: "job-53 after a cancel", run: afterCancel},
 		{name: "job-61 listing", run: listing},
 		{name: "job-63 retry", run: retryVerb},
+		{name: "job-63 retry with the finished steps", stores: "msp", run: retrySteps},
 		{name: "job-64 hold and reschedule", run: holdAndReschedule},
 		{name: "job-34 fence", run: fence},
 	})
@@ -457,6 +458,37 @@ func retryVerb(w *world) {
 	w.state(n, old.ID, job.Failed)
 	if _, err := n.Retry(w.Context(), j.ID); !errors.Is(err, job.ErrInvalid) {
 		w.Fatal(err)
+	}
+}
+
+// retrySteps: what was done is done again only without KeepSteps.
+func retrySteps(w *world) {
+	var calls []string
+	fail := true
+	n := w.node("a", func(m *job.Manager) {
+		job.Handle(m, "x", func(ctx context.Context, _ struct{}) (int, error) {
+			v, err := job.Step(ctx, "A", func(context.Context) (int, error) {
+				calls = append(calls, "A")
+				return 7, nil
+			})
+			if err != nil || fail {
+				return 0, job.Permanent(errBoom)
+			}
+			return v, nil
+		})
+	})
+	old := w.wait(n, w.submit(n, job.Request{Kind: "x"}))
+	fail = false
+	for _, c := range []struct {
+		opts []job.RetryOption
+		want int
+	}{{[]job.RetryOption{job.KeepSteps()}, 1}, {nil, 2}} {
+		j, err := n.Retry(w.Context(), old.ID, c.opts...)
+		w.must(err)
+		j = w.wait(n, j)
+		if r, err := job.Result[int](j); r != 7 || err != nil || len(calls) != c.want {
+			w.Errorf("%d, %v, step A was called %d times, want %d", r, err, len(calls), c.want)
+		}
 	}
 }
 

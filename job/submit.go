@@ -90,7 +90,7 @@ type submission struct {
 func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error) {
 	trace := traceparent(ctx)
 	for i := range s.asked {
-		if s.rows[i], err = s.row(&s.asked[i], trace); err != nil {
+		if s.rows[i], err = s.row(ctx, &s.asked[i], trace); err != nil {
 			return nil, &BatchError{i, err}
 		}
 	}
@@ -132,7 +132,7 @@ func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error
 // plain says that Insert is all there is to do, and that no row can meet another one without failing it: then it needs no
 // BEGIN and COMMIT.
 func (s *submission) plain() bool {
-	return s.m.one != nil && s.m.cfg.Events == nil && !slices.ContainsFunc(s.rows, func(r Row) bool {
+	return s.m.one != nil && !s.m.heard() && !slices.ContainsFunc(s.rows, func(r Row) bool {
 		return r.Parent != "" || r.Idem != "" || r.Unique != "" || r.Name != ""
 	})
 }
@@ -157,7 +157,7 @@ func (m *Manager) submitted(js []*Job) {
 }
 
 // row makes what is to be stored, without what the transaction decides.
-func (s *submission) row(r *Request, trace string) (Row, error) {
+func (s *submission) row(ctx context.Context, r *Request, trace string) (Row, error) {
 	if err := r.check(); err != nil {
 		return Row{}, err
 	}
@@ -200,7 +200,8 @@ func (s *submission) row(r *Request, trace string) (Row, error) {
 	if r.ID != "" || r.Idem != "" || r.Unique != "" {
 		row.Print = cmp.Or(r.Fingerprint, print(&row))
 	}
-	return row, nil
+	row.Args, err = s.m.seal(ctx, k, row.Args)
+	return row, err
 }
 
 // inherit takes over what a child has from the running job.
@@ -261,7 +262,7 @@ func (s *submission) insert(ctx context.Context, tx store.Tx) ([]*Job, error) {
 	}
 	js := make([]*Job, len(rows))
 	for i := range rows {
-		if err := s.judge(&rows[i], &s.rows[i], s.asked[i].OnDuplicate); err != nil {
+		if err := s.judge(ctx, &rows[i], &s.rows[i], s.asked[i].OnDuplicate); err != nil {
 			return nil, &BatchError{i, err}
 		}
 		js[i] = rows[i].public()
@@ -344,7 +345,7 @@ func (s *submission) adopt(ctx context.Context, tx store.Tx) error {
 }
 
 // judge says whether the stored row may be answered for the one asked for.
-func (s *submission) judge(got, asked *Row, policy DuplicatePolicy) error {
+func (s *submission) judge(ctx context.Context, got, asked *Row, policy DuplicatePolicy) error {
 	switch got.Met {
 	case "", "name":
 		return nil
@@ -354,7 +355,14 @@ func (s *submission) judge(got, asked *Row, policy DuplicatePolicy) error {
 		got.Replayed = true
 	}
 	if got.Print == "" {
-		got.Print = print(got)
+		plain := *got
+		if k := s.m.kindNamed(got.Kind); k != nil {
+			var err error
+			if plain.Args, err = s.m.open(ctx, k, got.Args); err != nil {
+				return err
+			}
+		}
+		got.Print = print(&plain)
 	}
 	if got.Print != asked.Print || got.Met == "unique" && policy == Refuse {
 		return &DuplicateError{ID: got.ID, Field: got.Met}

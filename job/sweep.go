@@ -2,7 +2,6 @@ package job
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/drover-cloud/drover/store"
 )
@@ -43,15 +42,14 @@ func (m *Manager) sweepBatch(ctx context.Context, tx store.Tx) (rows []Row, move
 	if err != nil || len(found.Rows) == 0 {
 		return nil, nil, nil, err
 	}
-	notes := make([]Entry, len(found.Rows))
 	moves = make([]Move, len(found.Rows))
 	for i := range found.Rows {
 		r := &found.Rows[i]
 		moves[i] = m.orphan(r)
-		notes[i] = Entry{JobID: r.ID, Epoch: r.Epoch, Node: m.env.Node, Failure: true, Text: fmt.Sprintf("lost with session %s", r.Session)}
-	}
-	if err := m.logEach(ctx, tx, notes); err != nil {
-		return nil, nil, nil, err
+		moves[i].Notes = []Entry{claimedNote(r, ""), m.noteOf(r, true, "lost with session "+r.Session, "")}
+		if moves[i].Mark&Poisoned != 0 {
+			moves[i].Notes = append(moves[i].Notes, m.noteOf(r, true, "parked as poison: its node died too often", ""))
+		}
 	}
 	done, err = m.store.Move(ctx, tx, moves)
 	if err != nil {

@@ -3,10 +3,14 @@ package job
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/drover-cloud/drover/store"
 )
 
 // traceKey is where Identity carries the submitter's span in the store, in W3C form; no job given out has it.
@@ -56,18 +60,64 @@ func (t *meters) running(r *run) context.Context {
 	}
 	s.SetAttributes(attribute.String("job.id", r.row.ID), attribute.Int("job.attempt", r.row.Attempt),
 		attribute.Int64("job.epoch", r.row.Epoch), attribute.String("queue.kind", r.row.Sync.Kind))
+	if r.row.Sync.Kind != "" && r.row.Runs == 1 {
+		s.SetAttributes(attribute.Float64("queue.wait", r.row.Started.Sub(r.row.RunAt).Seconds()))
+	}
+	if r.row.Runs > 1 {
+		if sc := t.m.previousSpan(ctx, &r.row); sc.IsValid() {
+			s.AddLink(trace.Link{SpanContext: sc})
+		}
+	}
 	r.span = span{s}
 	return ctx
 }
 
-func (s span) end(o *outcome) {
+// previousSpan is that of the run before, as far as its end was noted.
+func (m *Manager) previousSpan(ctx context.Context, row *Row) (sc trace.SpanContext) {
+	var found Found
+	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		found, err = m.find(ctx, tx, Find{IDs: []string{row.ID}, Journal: true})
+		return err
+	})
+	if err != nil {
+		return sc
+	}
+	for _, e := range slices.Backward(found.Journal) {
+		var data struct {
+			Span string `json:"span"`
+		}
+		if e.Text == claimedText && e.Epoch < row.Epoch && json.Unmarshal(e.Data, &data) == nil && data.Span != "" {
+			return remoteSpan(data.Span)
+		}
+	}
+	return sc
+}
+
+// traceparent names the span, or is "".
+func (s span) traceparent() string {
+	if s.Span == nil {
+		return ""
+	}
+	return traceparent(trace.ContextWithSpan(context.Background(), s.Span))
+}
+
+// failed notes what the handler left.
+func (s span) failed(o *outcome) {
+	if s.Span == nil || o.err == nil {
+		return
+	}
+	e := encode(o.err)
+	s.SetAttributes(attribute.String("job.code", e.Code))
+	s.SetStatus(codes.Error, e.Code)
+}
+
+// end is when the outcome is stored, as state, or is not ours to store any more.
+func (s span) end(state State) {
 	if s.Span == nil {
 		return
 	}
-	if o.err != nil {
-		e := encode(o.err)
-		s.SetAttributes(attribute.String("job.code", e.Code))
-		s.SetStatus(codes.Error, e.Code)
+	if state != "" {
+		s.SetAttributes(attribute.String("job.state", string(state)))
 	}
 	s.End()
 }

@@ -108,6 +108,7 @@ func (m *Manager) wakeRows(ctx context.Context, tx store.Tx, rows []Row, next *o
 	var moves []Move
 	for i := range rows {
 		if mv, ok := wakeMove(&rows[i], tx.Now()); ok {
+			m.wakeNotes(&rows[i], &mv)
 			moves = append(moves, mv)
 		}
 	}

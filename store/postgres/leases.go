@@ -202,8 +202,26 @@ RETURNING s.epoch`, func(scan func(...any) error) error {
 	if _, err := t.exec(ctx, `UPDATE @session SET gone = true WHERE epoch = ANY ($1)`, old); err != nil {
 		return nil, err
 	}
-	_, err = t.exec(ctx, `DELETE FROM @lease WHERE session = ANY ($1)`, old)
-	return dead, err
+	if _, err = t.exec(ctx, `DELETE FROM @lease WHERE session = ANY ($1)`, old); err != nil {
+		return nil, err
+	}
+	return dead, l.purge(ctx, t)
+}
+
+// sqlPurge deletes sessions that no job names any more. It reads all jobs that have run, so it is asked seldom, and only when sessions
+// have been forgotten.
+const sqlPurge = `
+DELETE FROM @session s WHERE gone AND NOT EXISTS (SELECT 1 FROM @done d WHERE d.session = s.epoch)
+  AND NOT EXISTS (SELECT 1 FROM @pend p WHERE p.session = s.epoch) AND NOT EXISTS (SELECT 1 FROM @active a WHERE a.session = s.epoch)`
+
+const purgeEvery = time.Hour
+
+func (l leases) purge(ctx context.Context, t *tx) error {
+	if !l.s.every(l.s.purges, 0, purgeEvery) {
+		return nil
+	}
+	_, err := t.exec(ctx, sqlPurge)
+	return err
 }
 
 // sweptOut marks the dead sessions under which nothing runs any more, and tells whether others are left. A claim holds its

@@ -33,6 +33,7 @@ type Store struct {
 	cursors  map[cursorKey]*cursor
 	probes   map[int64]time.Time // when a session last asked
 	foreigns map[int64]time.Time
+	purges   map[int64]time.Time
 }
 
 // Config of a Store; the zero value is ready.
@@ -48,7 +49,7 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // New touches no database. A bad Config is answered, as drover.ErrConfig, by Migrate and by every transaction.
 func New(db *bun.DB, cfg Config) *Store {
-	s := &Store{db: db, env: cfg.Env.Defaults(), schema: cfg.Schema, cursors: map[cursorKey]*cursor{}, probes: map[int64]time.Time{}, foreigns: map[int64]time.Time{}}
+	s := &Store{db: db, env: cfg.Env.Defaults(), schema: cfg.Schema, cursors: map[cursorKey]*cursor{}, probes: map[int64]time.Time{}, foreigns: map[int64]time.Time{}, purges: map[int64]time.Time{}}
 	switch {
 	case db == nil:
 		s.bad = fmt.Errorf("postgres: %w: DB: is nil", drover.ErrConfig)
