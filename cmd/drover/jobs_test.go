@@ -195,7 +195,7 @@ func TestJobs(t *testing.T) {
 			c.Errorf("journal: %q", r.out)
 		}
 		type rows struct{ Items []struct{ Text string } }
-		if e := document[rows](c, c.drover("jobs", "tail", "-q", "-o", "json", j.ID).is(c, 0)); len(e.Items) != 1 || e.Items[0].Text != "copying" {
+		if e := document[rows](c, c.drover("jobs", "tail", "-q", "-o", "json", j.ID).is(c, 0)); len(e.Items) != 4 || e.Items[0].Text != "copying" || e.Items[1].Text != "cancel requested by n1" {
 			c.Errorf("%+v", e)
 		}
 	})
