@@ -18,6 +18,7 @@ import (
 	"github.com/drover-cloud/drover/internal/testkit"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/memory"
 	"github.com/drover-cloud/drover/syncqueue"
 )
@@ -454,6 +455,55 @@ func TestLostNode(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestCreateOnPostgres(t *testing.T) {
+	dsn := testkit.Postgres(t).Database(t)
+	db := testkit.PostgresStore(t, dsn, drover.Env{})
+	host := testkit.OpenPostgres(t, dsn, 4)
+	if _, err := host.ExecContext(t.Context(), "CREATE TABLE vm (id TEXT PRIMARY KEY, name TEXT)"); err != nil {
+		t.Fatal(err)
+	}
+	var created atomic.Int32
+	var refuse, again atomic.Bool
+	r := dispatch.Registry{Tx: db}
+	m := manager(t, db, func(m *job.Manager) {
+		dispatch.Async(&r, m, "deploy", func(ctx context.Context, tx store.Tx, c *deploy) (string, error) {
+			n := created.Add(1)
+			b, err := db.Bun(tx)
+			if err != nil {
+				return "", err
+			}
+			id := fmt.Sprintf("vm-%s-%d", c.Name, n)
+			if _, err := b.ExecContext(ctx, "INSERT INTO vm VALUES (?, ?)", id, c.Name); err != nil {
+				return "", err
+			}
+			if again.CompareAndSwap(true, false) { // as the server says it of a lost race
+				_, err = b.ExecContext(ctx, "DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = 'serialization_failure'; END $$")
+			}
+			return id, err
+		}, func(context.Context, deploy) (int, error) { return 0, nil })
+	}, func(c *job.Config) { c.Store = full{db.Jobs(), &refuse} })
+	ask := func(name string) (dispatch.Accepted, error) {
+		out, err := r.Dispatch(t.Context(), &dispatch.Command{Name: "deploy", Params: map[string]string{"name": name}})
+		a, _ := out.(dispatch.Accepted)
+		return a, err
+	}
+	t.Run("dispatch-26 insert fails on PostgreSQL", func(t *testing.T) {
+		refuse.Store(true)
+		defer refuse.Store(false)
+		if a, err := ask("x"); err == nil || created.Load() != 1 || countRows(t, host, "vm") != 0 || jobsStored(t, m) != 0 {
+			t.Errorf("%+v %v, created %d times", a, err, created.Load())
+		}
+	})
+	t.Run("dispatch-26 serialization failure on PostgreSQL", func(t *testing.T) {
+		created.Store(0)
+		again.Store(true)
+		a, err := ask("y")
+		if err != nil || created.Load() != 2 || countRows(t, host, "vm") != 1 || a.Entity != "vm-y-2" || final(t, m, a.JobID).State != job.Succeeded {
+			t.Errorf("%+v %v, created %d times", a, err, created.Load())
+		}
+	})
 }
 
 func TestTurnsOnPostgres(t *testing.T) {

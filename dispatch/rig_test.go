@@ -12,6 +12,8 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	otel "go.opentelemetry.io/otel/trace/embedded"
 	"go.opentelemetry.io/otel/trace/noop"
@@ -205,4 +207,47 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("not so: %s", what)
+}
+
+// meters is a meter provider that counts.
+type meters struct {
+	metricnoop.MeterProvider
+	mu sync.Mutex
+	by map[string]int64
+}
+
+type meter struct {
+	metricnoop.Meter
+	m *meters
+}
+
+type counter struct {
+	metricnoop.Int64Counter
+	name string
+	m    *meters
+}
+
+func (m *meters) Meter(string, ...metric.MeterOption) metric.Meter { return meter{m: m} }
+
+func (m meter) Int64Counter(name string, _ ...metric.Int64CounterOption) (metric.Int64Counter, error) {
+	return counter{name: name, m: m.m}, nil
+}
+
+func (counter) Enabled(context.Context) bool { return true }
+
+func (c counter) Add(_ context.Context, n int64, opts ...metric.AddOption) {
+	set := metric.NewAddConfig(opts).Attributes()
+	key := c.name
+	for _, kv := range set.ToSlice() { // sorted by key
+		key += " " + kv.Value.String()
+	}
+	c.m.mu.Lock()
+	defer c.m.mu.Unlock()
+	c.m.by[key] += n
+}
+
+func (m *meters) get(key string) int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.by[key]
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -99,6 +100,37 @@ func TestNative(t *testing.T) {
 		}
 	})
 	n := start(t)
+	t.Run("live stream", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, "GET", n.URL()+"/v1/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer testkey.testsecret")
+		req.Header.Set("Last-Event-ID", "another-node.1")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var frames []string
+		lines := bufio.NewScanner(resp.Body)
+		for lines.Scan() && !slices.Contains(frames, "job") {
+			event, is := strings.CutPrefix(lines.Text(), "event: ")
+			if is {
+				frames = append(frames, event)
+			}
+			if event == "gone" { // the stream is live
+				if resp, j := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("live")); resp.StatusCode != 202 {
+					t.Fatal(j)
+				}
+			}
+		}
+		if resp.StatusCode != 200 || !slices.Contains(frames, "hello") || !slices.Contains(frames, "job") {
+			t.Errorf("%d %v", resp.StatusCode, frames)
+		}
+	})
 	t.Run("ref-41 Idempotency-Key", func(t *testing.T) {
 		resp, first := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("once"), "Idempotency-Key", "k 1")
 		if resp.StatusCode != 202 || resp.Header.Get("Idempotency-Replayed") != "" {
