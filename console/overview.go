@@ -12,6 +12,7 @@ import (
 
 const (
 	lookBack  = time.Hour
+	lookDown  = 15 * time.Minute
 	manyFails = 200 // looked at for the groups of failures
 )
 
@@ -78,9 +79,10 @@ func (c *Console) overview(ctx context.Context) (o overviewObject, err error) {
 			return o, err
 		}
 		for _, m := range membersOf(infos) {
-			if m.State == "up" {
+			switch {
+			case m.State == "up":
 				o.Up++
-			} else {
+			case m.State != "down" || c.now().Sub(time.Time(m.Until)) < lookDown: // one that has stopped long ago is no news
 				o.Members = append(o.Members, m)
 			}
 		}

@@ -10,13 +10,13 @@ import (
 
 const (
 	quietRead = 3 * time.Second        // how old an answer may be while nothing is known to have changed
-	busyRead  = 250 * time.Millisecond // and while much changes
+	busyRead  = 250 * time.Millisecond // between two reads of the same while much changes
 	keepReads = 256
 )
 
 // reads are shared: many viewers of one list cost one read of the store. Nobody waits for a read under the lock.
 type reads struct {
-	clock drover.Clock
+	env   drover.Env
 	mu    sync.Mutex
 	m     map[string]*read
 	epoch int64 // of what is known of changes
@@ -30,7 +30,7 @@ type read struct {
 	err   error
 }
 
-func newReads(env drover.Env) *reads { return &reads{clock: env.Clock, m: map[string]*read{}} }
+func newReads(env drover.Env) *reads { return &reads{env: env, m: map[string]*read{}} }
 
 // changed says that jobs have changed: answers get old sooner.
 func (s *reads) changed() {
@@ -46,52 +46,80 @@ func (s *reads) forget() {
 	s.mu.Unlock()
 }
 
-// fresh says whether r may be answered now; a read under way always may.
-func (s *reads) fresh(r *read) bool {
-	select {
-	case <-r.done:
-	default:
-		return true
+// look gives the read under a key, and whether it is the caller's to fill, after a pause if the last one was just now.
+func (s *reads) look(key string) (r *read, mine bool, pause time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.env.Clock.Now()
+	if r = s.m[key]; r != nil {
+		if !r.over() {
+			return r, false, 0
+		}
+		age := now.Sub(r.at)
+		if r.err == nil && r.epoch == s.epoch && age < quietRead {
+			return r, false, 0
+		}
+		if r.err == nil {
+			pause = max(0, busyRead-age)
+		}
 	}
-	age := s.clock.Now().Sub(r.at)
-	return r.err == nil && (age < busyRead || r.epoch == s.epoch && age < quietRead)
+	s.prune(now)
+	r = &read{done: make(chan struct{}), at: now, epoch: -1}
+	s.m[key] = r
+	return r, true, pause
 }
 
-// shared answers f's value, or one of a little while ago under the same key.
-func shared[V any](ctx context.Context, s *reads, key string, f func(context.Context) (V, error)) (v V, err error) {
-	s.mu.Lock()
-	r := s.m[key]
-	mine := r == nil || !s.fresh(r)
-	if mine {
-		r = &read{done: make(chan struct{}), at: s.clock.Now(), epoch: s.epoch}
-		s.prune()
-		s.m[key] = r
-	}
-	s.mu.Unlock()
-	if mine {
-		func() {
-			defer close(r.done)
-			r.err = context.Canceled // if f panics
-			// who began the read may leave, others wait for it
-			r.value, r.err = f(context.WithoutCancel(ctx))
-		}()
-	}
+func (r *read) over() bool {
 	select {
 	case <-r.done:
-	case <-ctx.Done():
-		return v, context.Cause(ctx)
+		return true
+	default:
+		return false
 	}
-	v, _ = r.value.(V)
-	return v, r.err
+}
+
+// shared answers f's value, or one of a little while ago under the same key that nothing is known to have changed since.
+func shared[V any](ctx context.Context, s *reads, key string, f func(context.Context) (V, error)) (v V, err error) {
+	for {
+		r, mine, pause := s.look(key)
+		if mine {
+			fill(ctx, s, r, pause, f)
+		}
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return v, context.Cause(ctx)
+		}
+		if s.mu.Lock(); mine || r.epoch == s.epoch || r.err != nil {
+			s.mu.Unlock()
+			v, _ = r.value.(V)
+			return v, r.err
+		}
+		s.mu.Unlock() // it was read before a change that the caller may know of
+	}
+}
+
+// fill reads. Who began a read may leave: others wait for it.
+func fill[V any](ctx context.Context, s *reads, r *read, pause time.Duration, f func(context.Context) (V, error)) {
+	defer close(r.done)
+	ctx = context.WithoutCancel(ctx)
+	if pause > 0 {
+		_ = s.env.Sleep(ctx, pause)
+	}
+	s.mu.Lock()
+	r.at, r.epoch = s.env.Clock.Now(), s.epoch
+	s.mu.Unlock()
+	r.err = context.Canceled // if f panics
+	r.value, r.err = f(ctx)
 }
 
 // prune keeps the map small.
-func (s *reads) prune() {
+func (s *reads) prune(now time.Time) {
 	if len(s.m) < keepReads {
 		return
 	}
-	for k, r := range s.m {
-		if !s.fresh(r) {
+	for _, k := range sortedKeys(s.m) {
+		if r := s.m[k]; r.over() && now.Sub(r.at) > quietRead {
 			delete(s.m, k)
 		}
 	}

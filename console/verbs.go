@@ -19,7 +19,10 @@ type emptyBody struct {
 
 // by is a reason that names who gave it.
 func by(r *http.Request, reason string) string {
-	return strings.TrimSpace(strings.TrimSpace(reason) + " (" + who(r.Context()).Name + ", console)")
+	if reason = strings.TrimSpace(reason); reason == "" {
+		return "by " + who(r.Context()).Name + " in the console"
+	}
+	return reason + " (" + who(r.Context()).Name + " in the console)"
 }
 
 // after is the answer to a verb: the job as it is now.
