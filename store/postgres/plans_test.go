@@ -63,9 +63,10 @@ var (
 func scans(text, plan string) (bad []string) {
 	has := func(part string) bool { return strings.Contains(text, part) }
 	for _, m := range scanned.FindAllStringSubmatch(plan, -1) {
-		if !slices.ContainsFunc(all, has) && !(m[1] == "active" && slices.ContainsFunc(running, has)) {
-			bad = append(bad, m[0])
+		if slices.ContainsFunc(all, has) || m[1] == "active" && slices.ContainsFunc(running, has) {
+			continue
 		}
+		bad = append(bad, m[0])
 	}
 	if g := guessed(plan); g != "" {
 		bad = append(bad, g)
