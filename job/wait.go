@@ -148,6 +148,7 @@ func (w *waits) served() (bool, <-chan struct{}) {
 // pollWaits asks the store for the jobs that somebody waits for: those that changed at once, all of them once per Poll.
 func (m *Manager) pollWaits(ctx context.Context) {
 	m.waits.serve(true)
+	defer m.waits.close() // also when it is cut off: who waits looks for himself then
 	var timer <-chan time.Time
 	for {
 		if timer == nil { // also while nobody waits: whether somebody does is asked when it fires

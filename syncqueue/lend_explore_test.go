@@ -105,7 +105,7 @@ func TestQueueLending(t *testing.T) {
 		testkit.Explore(t, 200, lendingStorm)
 	})
 	t.Run("queue-56 crash points", func(t *testing.T) {
-		testkit.Explore(t, 3, func(w *testkit.World) {
+		testkit.Explore(t, 5, func(w *testkit.World) {
 			l := newLines(w)
 			w.Advance(2 * time.Second)
 			w.CrashPoints(l.nodes[0], func() {

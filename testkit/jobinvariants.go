@@ -282,10 +282,10 @@ func (e *jobEye) turns(k syncqueue.Key, items []syncqueue.Item) {
 		e.breaks("G3", "%d jobs hold a turn of %v, limit %d: %v", len(l.holders), k, limit, l.holders)
 	}
 	freed := slices.ContainsFunc(old.holders, func(id string) bool { return !slices.Contains(l.holders, id) })
-	if freed && len(l.holders) < limit {
+	if freed && len(l.holders) < min(limit, len(old.holders)) { // else it was lent on
 		for _, id := range l.waiters {
 			if slices.Contains(old.waiters, id) {
-				e.breaks("G4", "a turn of %v came free and job %s still waits for it", k, id)
+				e.breaks("G4", "a turn of %v came free and job %s still waits for it: limit %d, held by %v, before by %v", k, id, limit, l.holders, old.holders)
 			}
 		}
 	}
