@@ -24,6 +24,7 @@ func TestSDK(t *testing.T) {
 			}
 			id := life(t, c, w)
 			queued(t, s, id)
+			more(t, s, c, id)
 			failing(t, c, w)
 			paging(t, c, w)
 			others(t, c)
@@ -97,6 +98,85 @@ func queued(t *testing.T, s *server, id string) {
 	}
 	if !slices.IsSorted(ends) {
 		t.Errorf("reboots ended out of order: %v", ends)
+	}
+}
+
+// more moves, tags and scales the VM, cancels a job of it, and empties its host.
+func more(t *testing.T, s *server, c *cloudstack.CloudStackClient, id string) {
+	t.Helper()
+	before, _, err := c.VirtualMachine.GetVirtualMachineByID(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved, err := c.VirtualMachine.MigrateVirtualMachine(c.VirtualMachine.NewMigrateVirtualMachineParams(id))
+	if err != nil || moved.State != "Running" || moved.Hostid == before.Hostid {
+		t.Fatalf("moved: %+v, %v", moved, err)
+	}
+	if r, err := c.Resourcetags.CreateTags(c.Resourcetags.NewCreateTagsParams([]string{id}, "UserVm", map[string]string{"env": "test"})); err != nil || !r.Success {
+		t.Fatalf("tags: %+v, %v", r, err)
+	}
+	tagged, _, err := c.VirtualMachine.GetVirtualMachineByID(id)
+	if err != nil || len(tagged.Tags) != 1 || tagged.Tags[0].Key != "env" || tagged.Tags[0].Value != "test" {
+		t.Errorf("tagged: %+v, %v", tagged, err)
+	}
+	medium, _, err := c.ServiceOffering.GetServiceOfferingID("medium")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.VirtualMachine.ScaleVirtualMachine(c.VirtualMachine.NewScaleVirtualMachineParams(id, medium)); err != nil {
+		t.Errorf("scaled: %v", err)
+	}
+	e := c.Event.NewListEventsParams()
+	e.SetType("VM.MIGRATE")
+	if l, err := c.Event.ListEvents(e); err != nil || l.Count != 3 || l.Events[0].State != "Completed" {
+		t.Errorf("events: %+v, %v", l, err)
+	}
+	plain := s.starter()
+	var jobs []string
+	for range 3 {
+		r, err := plain.VirtualMachine.RebootVirtualMachine(plain.VirtualMachine.NewRebootVirtualMachineParams(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, r.JobID)
+	}
+	custom := &cloudstack.CustomServiceParams{}
+	custom.SetParam("jobid", jobs[2])
+	if err := plain.Custom.(*cloudstack.CustomService).CustomRequest("cancelAsyncJob", custom, new(any)); err != nil {
+		t.Errorf("cancel: %v", err)
+	}
+	if r := ended(t.Context(), t, plain, jobs[2]); r.Jobstatus != 2 {
+		t.Errorf("cancelled: %+v", r)
+	}
+	ended(t.Context(), t, plain, jobs[1])
+	host, err := c.Host.PrepareHostForMaintenance(c.Host.NewPrepareHostForMaintenanceParams(moved.Hostid))
+	if err != nil || host.Resourcestate != "Maintenance" {
+		t.Fatalf("maintenance: %+v, %v", host, err)
+	}
+	if vm, _, err := c.VirtualMachine.GetVirtualMachineByID(id); err != nil || vm.Hostid == moved.Hostid || vm.State != "Running" {
+		t.Errorf("after maintenance: %+v, %v", vm, err)
+	}
+	if host, err := c.Host.CancelHostMaintenance(c.Host.NewCancelHostMaintenanceParams(moved.Hostid)); err != nil || host.Resourcestate != "Enabled" {
+		t.Errorf("back: %+v, %v", host, err)
+	}
+}
+
+// TestLatency is what a client of the SDK sees of a job that takes 1.1 s: the server holds the answer.
+func TestLatency(t *testing.T) {
+	s := start(t, "-data", t.TempDir(), "-sim-latency", "1100ms")
+	c := s.client()
+	w := look(t, c)
+	best := time.Hour
+	for i := range 3 {
+		began := time.Now()
+		if _, err := c.VirtualMachine.DeployVirtualMachine(deployParams(c, w, fmt.Sprint("l", i))); err != nil {
+			t.Fatal(err)
+		}
+		best = min(best, time.Since(began))
+	}
+	t.Logf("a job of 1.1 s takes %v", best)
+	if best > 1300*time.Millisecond {
+		t.Errorf("%v, want at most 1.3 s", best)
 	}
 }
 

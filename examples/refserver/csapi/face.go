@@ -76,6 +76,9 @@ func New(cfg Config) (*Face, error) {
 // Drain makes every result that is waited for be answered now, and later ones at once.
 func (f *Face) Drain() { f.holds.drain() }
 
+// Holds is how many results are waited for.
+func (f *Face) Holds() int { return f.holds.waiting() }
+
 // Reopen is the end of Drain.
 func (f *Face) Reopen() { f.holds.reopen() }
 
@@ -101,6 +104,9 @@ func (f *Face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var answer any
 	if err == nil {
 		caller, answer, err = f.serve(ctx, r, q)
+	}
+	if err == nil {
+		answer, err = f.held(ctx, caller, answer)
 	}
 	status := http.StatusOK
 	if err != nil {

@@ -99,3 +99,9 @@ func (h *holds) reopen() {
 		h.draining, h.drained = false, make(chan struct{})
 	}
 }
+
+func (h *holds) waiting() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.n
+}

@@ -38,6 +38,8 @@ type asyncJob struct {
 	ServerName   string          `json:"managementservername,omitempty"`
 	InstanceType string          `json:"jobinstancetype,omitempty"`
 	InstanceID   string          `json:"jobinstanceid,omitempty"`
+
+	hold time.Duration // the answer may wait so long for the job's end
 }
 
 // ObjectName is the key of a list of them.
@@ -89,13 +91,26 @@ func (f *Face) query(ctx context.Context, c queryAsyncJobResult) (asyncJob, erro
 	if c.Wait != nil {
 		hold = time.Duration(*c.Wait) * time.Second
 	}
-	if !final(j.State) && hold > 0 {
-		f.holds.wait(ctx, j.ID, hold)
-		if j, err = f.cfg.Jobs.Get(context.WithoutCancel(ctx), j.ID); err != nil {
-			return asyncJob{}, noJob(err, c.JobID)
-		}
+	a := f.show(ctx, dispatch.Caller(ctx), j)
+	if !final(j.State) {
+		a.hold = hold
 	}
-	return f.show(ctx, j), nil
+	return a, nil
+}
+
+// held waits for the job of an answer that may wait. It does so behind the chain of stages, whose frames would be kept by everybody
+// who waits.
+func (f *Face) held(ctx context.Context, caller, answer any) (any, error) {
+	a, ok := answer.(asyncJob)
+	if !ok || a.hold <= 0 {
+		return answer, nil
+	}
+	f.holds.wait(ctx, a.JobID, a.hold)
+	j, err := f.cfg.Jobs.Get(context.WithoutCancel(ctx), a.JobID)
+	if err != nil {
+		return nil, noJob(err, dispatch.UUID(a.JobID))
+	}
+	return f.show(ctx, caller, j), nil
 }
 
 // unwinding is how long the answer of a cancel waits for a handler to end.
@@ -124,7 +139,7 @@ func (f *Face) cancel(ctx context.Context, c cancelAsyncJob) (asyncJob, error) {
 	if j, err = f.own(ctx, c.JobID); err != nil {
 		return asyncJob{}, err
 	}
-	return f.show(ctx, j), nil
+	return f.show(ctx, dispatch.Caller(ctx), j), nil
 }
 
 // own reads a job that the caller may see: any for an admin, else those of its account.
@@ -190,7 +205,7 @@ func (f *Face) list(ctx context.Context, c listAsyncJobs) (dispatch.Page[asyncJo
 		if err != nil {
 			return dispatch.Page[asyncJob]{}, err
 		}
-		a := f.show(ctx, j)
+		a := f.show(ctx, dispatch.Caller(ctx), j)
 		if strings.HasPrefix(j.Kind, "cmd.") && (typ == "" || a.InstanceType == typ) &&
 			(c.ResourceID == "" || a.InstanceID == string(c.ResourceID)) && (c.Server == "" || a.ServerID == string(c.Server)) &&
 			strings.Contains(strings.ToLower(a.Cmd), strings.ToLower(c.Keyword)) {
@@ -264,7 +279,7 @@ func noJob(err error, id dispatch.UUID) error {
 }
 
 // show is a job in this face's words. A cancelled one is 2, never 3: clients poll a 3 until their time-out.
-func (f *Face) show(ctx context.Context, j *job.Job) asyncJob {
+func (f *Face) show(ctx context.Context, caller any, j *job.Job) asyncJob {
 	id := j.Identity
 	a := asyncJob{
 		JobID: j.ID, Cmd: command(j.Kind), ProcStatus: j.Progress.Percent, Created: Time(j.Created),
@@ -297,7 +312,7 @@ func (f *Face) show(ctx context.Context, j *job.Job) asyncJob {
 		if j.Error != nil {
 			e = &dispatch.Error{Code: dispatch.Code(j.Error.Code), Text: j.Error.Text}
 		}
-		e = dispatch.Public(e, isAdmin(dispatch.Caller(ctx)))
+		e = dispatch.Public(e, isAdmin(caller))
 		a.Result = refusal(e.Code.Info().ErrorCode, e.Text)
 		a.ResultCode = e.Code.Info().ErrorCode
 	}

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// many is how many keys are remembered before those that tell nothing any more are dropped.
+// many is how many keys are remembered. When there are more, those that tell nothing any more are dropped, and all if these are
+// not most of them.
 const many = 10_000
 
 // Clock tells the time.
@@ -74,6 +75,9 @@ func (b *Buckets) forget() {
 			delete(b.by, key)
 		}
 	}
+	if len(b.by) > many/2 {
+		clear(b.by)
+	}
 }
 
 // Failures block a key for a while after too many failures. A nil *Failures blocks nobody.
@@ -122,6 +126,9 @@ func (f *Failures) Failed(key string) {
 			if !now.Before(k.until) {
 				delete(f.by, key)
 			}
+		}
+		if len(f.by) > many/2 {
+			clear(f.by)
 		}
 	}
 	k := f.by[key]

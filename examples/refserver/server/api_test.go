@@ -284,16 +284,6 @@ func TestParameters(t *testing.T) {
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	n := start(t)
-	fill := func(from, to int) {
-		for i := from; i < to; i++ {
-			_, err := n.bun.Exec(`INSERT INTO rs_vm (id, created, version, seq, name, display, account, zone, template, offering, state, host, last_host, job,
-				before, group_name, user_data, details, updated) VALUES (?, ?, 1, ?, ?, '', '', ?, ?, ?, 'Stopped', '', '', '', '', '', '', '', 0)`,
-				fmt.Sprintf("00000000-0000-4000-8000-%012d", i), i+1, i, fmt.Sprintf("p%d", i), zone1, debian12, small)
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
 	list := func(p params) answer { return n.call("listVirtualMachines", p) }
 	shows := func(p params, count, items int) {
 		t.Helper()
@@ -306,11 +296,11 @@ func TestPaging(t *testing.T) {
 		if a := list(nil).ok(t); len(a.body) != 0 {
 			t.Errorf("none: %s", a.raw)
 		}
-		fill(0, 1)
+		n.fill(0, 1)
 		shows(nil, 1, 1)
-		fill(1, 500)
+		n.fill(1, 500)
 		shows(nil, 500, 500)
-		fill(500, 501)
+		n.fill(500, 501)
 		shows(nil, 501, 500)
 		shows(params{"pagesize": "-1"}, 501, 501)
 		shows(params{"page": "2", "pagesize": "500"}, 501, 1)

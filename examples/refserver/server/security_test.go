@@ -331,7 +331,7 @@ func TestSecrets(t *testing.T) {
 	b := &browser{node: n}
 	b.login("admin", password).ok(t)
 	b.list().ok(t)
-	sessionKey := b.key
+	sessionKey, session := b.key, b.cookies[0].Value
 	b.login("admin", password+"x").fails(t, 531, 4365)
 	b.post(params{"command": "login", "username": "admin", "password": password + "\x01"}).fails(t, 431, 4350)
 	call("deployVirtualMachine", params{"zoneid": zone1, "serviceofferingid": small, "templateid": debian12, "startvm": "false", "userdata": userData}).ok(t)
@@ -363,7 +363,7 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, generated, _ := strings.Cut(strings.TrimSpace(string(admin)), "DROVER_API_SECRET=")
-	for name, canary := range (params{"password": password, "dev secret": dev.Secret, "secret": generated, "sessionkey": sessionKey, "session": b.cookies[0].Value, "userdata": userData}) {
+	for name, canary := range (params{"password": password, "dev secret": dev.Secret, "secret": generated, "sessionkey": sessionKey, "session": session, "userdata": userData}) {
 		for where, text := range (params{"log": log.String(), "database": db.String(), "answers": answers.String()}) {
 			if name == "userdata" && where == "database" { // it is the machine's, and kept for it; jobs have it sealed or not at all
 				continue

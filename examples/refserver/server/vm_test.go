@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -86,6 +87,9 @@ func TestMoves(t *testing.T) {
 		{"forced stop", "stopVirtualMachine", params{"forced": "true"}, []string{"Running", "Starting", "Stopping", "Unknown"}, "Stopped"},
 		{"reboot", "rebootVirtualMachine", nil, []string{"Running"}, "Running"},
 		{"destroy", "destroyVirtualMachine", nil, []string{"Running", "Stopped", "Error", "Unknown"}, "Destroyed"},
+		{"migrate", "migrateVirtualMachine", nil, []string{"Running"}, "Running"},
+		{"scale", "scaleVirtualMachine", params{"serviceofferingid": small}, []string{"Running", "Stopped"}, "same"},
+		{"expunge", "expungeVirtualMachine", nil, []string{"Destroyed", "Error", "Expunging"}, "gone"},
 	} {
 		for _, from := range states {
 			t.Run(fmt.Sprintf("ref-43 %s from %s", v.name, from), func(t *testing.T) {
@@ -96,12 +100,24 @@ func TestMoves(t *testing.T) {
 					t.Fatal(err)
 				}
 				p := params{"id": id}
+				if v.name == "migrate" {
+					p = params{"virtualmachineid": id}
+				}
 				for k, x := range v.more {
 					p[k] = x
 				}
 				a := n.run(v.command, p)
+				to := v.to
+				if to == "same" {
+					to = from
+				}
+				if slices.Contains(v.from, from) && to == "gone" {
+					a.succeeds(t)
+					n.call("listVirtualMachines", params{"id": id}).fails(t, 431, 4350, fixed)
+					return
+				}
 				if slices.Contains(v.from, from) {
-					if a.succeeds(t); n.state(id) != v.to {
+					if a.succeeds(t); n.state(id) != to {
 						t.Errorf("is %s", n.state(id))
 					}
 				} else if a.failed(t, 530, from); n.state(id) != from {
@@ -146,10 +162,12 @@ func TestTurns(t *testing.T) {
 
 func TestCapacity(t *testing.T) {
 	t.Parallel()
-	n := start(t, "-sim-latency", "1ms")
-	t.Run("more than fits", func(t *testing.T) {
+	cfg := parsed(t, "-sim-latency", "1ms")
+	cfg.Seed = bytes.Replace(cfg.Seed, []byte(`"memory": 512`), []byte(`"memory": 1024`), 1)
+	n := startWith(t, cfg)
+	t.Run("ref-45 more than fits", func(t *testing.T) {
 		var jobs []string
-		for i := range 40 { // 16 of 512 MiB fit a host of 8 GiB
+		for i := range 40 { // 8 of 1 GiB fit a host of 8 GiB
 			_, j := n.deploy(fmt.Sprint("c", i), nil)
 			jobs = append(jobs, j)
 		}
@@ -163,13 +181,16 @@ func TestCapacity(t *testing.T) {
 				refused++
 			}
 		}
-		if running != 32 || refused != 8 {
+		if running != 16 || refused != 24 {
 			t.Errorf("%d run, %d were refused", running, refused)
 		}
 		for _, h := range n.call("listHosts", nil).list("host") {
 			if num(h["memoryallocated"]) != num(h["memorytotal"]) {
 				t.Errorf("%v", h)
 			}
+		}
+		if ips, claims := n.count(`SELECT count(*) FROM rs_ip`), n.count(`SELECT count(*) FROM drover_claim`); ips != 16 || claims != 16 {
+			t.Errorf("%d addresses, %d claims", ips, claims)
 		}
 	})
 }
