@@ -56,7 +56,7 @@ var (
 	// What may read all of drover_active, which has a row per running job: an operator's page and lines, and what is left of a session.
 	running = []string{"FROM drover_active WHERE session IS NOT NULL AND", "FROM drover_active WHERE key >= ", "session = ANY (", "a.session = s.epoch"}
 	// What is asked of all there is: the audit of lines, the list of sessions and leases, the list of hosts, a text in any job.
-	all = []string{"strpos(lower(j.kind)", "SELECT DISTINCT key FROM drover_pend WHERE mode = 2 EXCEPT", "UNION ALL\nSELECT n.name, true", "FROM drover_host ORDER BY host"}
+	all = []string{"strpos(lower(j.kind)", "SELECT DISTINCT key FROM drover_pend WHERE mode = 2 AND key >= ' ' EXCEPT", "UNION ALL\nSELECT n.name, true", "FROM drover_host ORDER BY host"}
 )
 
 // scans names the tables that a statement must not read from end to end.
