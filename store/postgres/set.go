@@ -82,7 +82,7 @@ func (s *Store) outwait(ctx context.Context) error {
 // drover_pend.
 var countSources = map[job.State]string{
 	job.Ready:     `SELECT queue, 'ready', count(*), min(run_at) FROM @pend WHERE mode < 2 AND mode IN (-1, 0) GROUP BY queue`,
-	job.Waiting:   `SELECT queue, 'waiting', count(*), min(run_at) FROM @pend WHERE mode IN (1, 2, 6) GROUP BY queue`,
+	job.Waiting:   `SELECT queue, 'waiting', count(*), min(run_at) FROM @pend WHERE mode IN (1, 2) GROUP BY queue`,
 	job.Scheduled: `SELECT queue, 'scheduled', count(*), min(run_at) FROM @pend WHERE mode = 3 GROUP BY queue`,
 	job.Parked:    `SELECT queue, 'parked', count(*), min(run_at) FROM @pend WHERE mode = 5 GROUP BY queue`,
 	job.Running: `SELECT j.queue, 'running', count(*), min(coalesce(a.run_at, j.run_at)) FROM @active a JOIN @job j ON j.id = a.id

@@ -55,7 +55,7 @@ WITH RECURSIVE q AS (
 SELECT DISTINCT l.key FROM q CROSS JOIN LATERAL (
   SELECT key, mode FROM @pend WHERE queue = q.queue AND mode < 2 ORDER BY queue, priority, run_at, seq LIMIT 100) l
 WHERE q.queue IS NOT NULL AND NOT q.queue = ANY ($1::text[]) AND l.mode = 1
-  AND (split_part(l.key, chr(31), 1) = ` + special + `) IS NOT TRUE AND NOT EXISTS (SELECT 1 FROM @active a WHERE a.key = l.key)`
+  AND (split_part(l.key, chr(31), 1) = ` + special + `) IS NOT TRUE AND (SELECT a.id FROM @active a WHERE a.key = l.key LIMIT 1) IS NULL`
 
 const foreignEvery = 500 * time.Millisecond
 
