@@ -39,7 +39,7 @@ type jobPage struct {
 	ErrTree  *node
 	Raw      string
 	IDKeys   []chip
-	Ago      string
+	Steps    bool // some are done
 }
 
 const shownEntries = 200
@@ -63,6 +63,7 @@ func (v *views) job(r *http.Request, p *page) (string, error) {
 	}
 	b.Why = cmpOr(b.Why, whyOf(j))
 	b.draw(timeline(past), j, past.now)
+	b.Steps = len(past.steps) > 0
 	from := max(0, len(past.entries)-shownEntries)
 	b.Cut = from > 0
 	for _, e := range past.entries[from:] {

@@ -243,13 +243,21 @@ func (p *past) lastRun(n int) (out []span) {
 		return append(out, s)
 	case job.Succeeded, job.Failed, job.Cancelled:
 		s.To, s.Outcome = stamp(j.Ended), string(j.State)
+		if at, is := p.parked(); is { // it ended while it was parked
+			s.To, s.Outcome = stamp(at), "ended"
+			return append(out, s, span{What: "park", Text: "parked", From: stamp(at), To: stamp(j.Ended), Outcome: string(j.State)})
+		}
 		if j.Error != nil && j.State == job.Failed {
 			s.Detail = firstLine(j.Error.Text)
 		}
 		return append(out, s)
 	}
-	s.To, s.Outcome = stamp(j.Updated), "ended"
-	next := span{What: "ready", Text: "ready again", From: stamp(j.Updated)}
+	at := j.Updated
+	if parked, is := p.parked(); is && j.State == job.Parked {
+		at = parked
+	}
+	s.To, s.Outcome = stamp(at), "ended"
+	next := span{What: "ready", Text: "ready again", From: stamp(at)}
 	switch j.State {
 	case job.Parked:
 		next.What, next.Text = "park", "parked"
@@ -262,6 +270,22 @@ func (p *past) lastRun(n int) (out []span) {
 		s.Outcome, s.Detail = "failed", firstLine(j.Error.Text)
 	}
 	return append(out, s, next)
+}
+
+// parked is when the last run parked, if the last thing that its journal tells of it is that.
+func (p *past) parked() (at time.Time, is bool) {
+	for _, e := range p.entries {
+		if e.Epoch != p.j.Epoch {
+			continue
+		}
+		switch word, _, _ := strings.Cut(e.Text, " "); strings.TrimRight(word, ":,") {
+		case "parked":
+			at, is = e.At, true
+		case "woken", "claimed":
+			is = false
+		}
+	}
+	return at, is
 }
 
 // stepSpans: a step that does not tell when it began did so when the one before ended.

@@ -94,10 +94,11 @@ func (c *Console) retry(r *http.Request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	var opts []job.RetryOption
 	if in.KeepSteps {
-		return nil, bad("keep_steps: not offered here")
+		opts = append(opts, job.KeepSteps())
 	}
-	n, err := c.cfg.Jobs.Retry(r.Context(), j.ID)
+	n, err := c.cfg.Jobs.Retry(r.Context(), j.ID, opts...)
 	if err != nil {
 		return nil, c.wrong(r, j.ID, err)
 	}

@@ -238,7 +238,7 @@ func keyboard(t *testing.T, w *world, b *tab) {
 	b.until(`document.activeElement.id === "q"`)
 	focus()
 	b.do(chromedp.Evaluate[chromedp.Void](`document.getElementById("q").value = ""`)) // the driver types the / as well; a browser does not
-	b.press("vm.dtgcx?") // letters in a field do nothing else
+	b.press("vm.dtgcx?")                                                              // letters in a field do nothing else
 	b.until(`document.getElementById("q").value === "vm.dtgcx?" && !document.querySelector("dialog[open]")`)
 	b.do(chromedp.Evaluate[chromedp.Void](`document.getElementById("q").value = ""`))
 	b.press("key-1" + kb.Enter)
