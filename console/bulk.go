@@ -212,7 +212,7 @@ func (c *Console) perform(ctx context.Context, op *operation, ids []string, do f
 	state := "done"
 	defer func() {
 		c.ops.end(op, state)
-		c.reads.forget()
+		c.forget()
 		c.hub.add(frame{topic: "queue", data: fmt.Appendf(nil, `{"operation":%q}`, op.ID)})
 	}()
 	p := who(ctx)

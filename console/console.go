@@ -24,7 +24,8 @@ type Console struct {
 	routes  []route // those of the faces given
 	cross   *http.CrossOriginProtection
 	hub     *hub
-	reads   *reads
+	reads   *reads // of what changes with jobs
+	calm    *reads // of the rest
 	ops     *operations
 	views   *views
 	started time.Time
@@ -43,7 +44,7 @@ func New(cfg Config) (*Console, error) {
 		return nil, err
 	}
 	c := &Console{cfg: cfg, env: cfg.Env, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), started: cfg.Env.Clock.Now()}
-	c.hub, c.reads, c.ops = newHub(c.env), newReads(c.env), newOperations()
+	c.hub, c.reads, c.calm, c.ops = newHub(c.env), newReads(c.env), newReads(c.env), newOperations()
 	var err error
 	if c.views, err = newViews(c); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
@@ -134,6 +135,12 @@ func (c *Console) Run(ctx context.Context) error {
 	defer c.running.Store(ended)
 	c.env.For(ctx).Go("console/operations", func() { <-ctx.Done(); c.ops.stop() })
 	return c.feed(ctx)
+}
+
+// forget drops what was read: whoever has changed something is to see it.
+func (c *Console) forget() {
+	c.reads.forget()
+	c.calm.forget()
 }
 
 // account hides what belongs to others from a principal with an account.

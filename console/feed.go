@@ -132,7 +132,7 @@ func (c *Console) members(ctx context.Context, last map[string]string) map[strin
 }
 
 func (c *Console) leases(ctx context.Context) ([]lease.Info, error) {
-	return shared(ctx, c.reads, "leases", c.cfg.Leases.List)
+	return shared(ctx, c.calm, "leases", c.cfg.Leases.List)
 }
 
 // memberObject is a node as the API shows it: its lease session.

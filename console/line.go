@@ -87,14 +87,15 @@ func (c *Console) moveQueue(r *http.Request) (*answer, error) {
 // lost words a move that came too late, with the line as it is.
 func (c *Console) lost(r *http.Request, k syncqueue.Key, err error) error {
 	p := problemOf(err)
-	if p.Status == http.StatusConflict {
+	switch p.Status {
+	case http.StatusConflict:
 		p.Code, p.Detail = "wrong-state", "it has the turn already: only who waits is moved"
-	} else if p.Status == http.StatusNotFound {
+	case http.StatusNotFound:
 		p.Detail = "it does not wait any more"
-	} else {
+	default:
 		return err
 	}
-	c.reads.forget()
+	c.forget()
 	if l, lerr := c.line(r.Context(), k); lerr == nil {
 		p.Current = l
 	}

@@ -7,15 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
 )
 
 // viewer reads a stream in the bubble, without a network.
@@ -293,6 +296,45 @@ func TestLive(t *testing.T) {
 			}
 		})
 	})
+	t.Run("console-08 many viewers, few reads", func(t *testing.T) {
+		var n atomic.Int64
+		inRig(t, func(c *console.Config) {
+			c.Jobs, c.Leases = countedJobs{c.Jobs, &n}, countedLeases{c.Leases, &n}
+			c.Auth = func(q *http.Request) (console.Principal, error) { return console.Principal{Name: q.RemoteAddr}, nil }
+		}, func(r *rig) {
+			look := func(seconds int, each time.Duration) float64 {
+				was := n.Load()
+				for range int(time.Duration(seconds) * time.Second / each) {
+					go r.c.ServeHTTP(httptest.NewRecorder(), request("GET", "/jobs", ""))
+					time.Sleep(each)
+				}
+				time.Sleep(time.Second) // the last of them read
+				return float64(n.Load()-was) / float64(seconds)
+			}
+			v := view(r.c, "")
+			defer v.close()
+			if got := look(120, 300*time.Millisecond); got > 1 { // 100 viewers look every 30 s
+				t.Errorf("idle: %.2f reads/s", got)
+			}
+			stop, stopped := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(stopped)
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					case <-time.After(10 * time.Millisecond): // two changes each
+						_, _ = r.jobs.Submit(context.Background(), job.Request{Kind: "work", Args: args{Name: "!" + strconv.Itoa(i)}})
+					}
+				}
+			}()
+			if got := look(10, 10*time.Millisecond); got > 10 { // 100 viewers look every second
+				t.Errorf("busy: %.2f reads/s", got)
+			}
+			close(stop)
+			<-stopped
+		})
+	})
 	t.Run("console-22 revoked during a stream", func(t *testing.T) {
 		var revoked error
 		inRig(t, func(c *console.Config) {
@@ -356,4 +398,35 @@ func TestLive(t *testing.T) {
 			}
 		})
 	})
+}
+
+// countedJobs and countedLeases count reads of the store.
+type countedJobs struct {
+	console.Jobs
+	n *atomic.Int64
+}
+
+func (c countedJobs) Page(ctx context.Context, q job.Query) ([]*job.Job, string, error) {
+	c.n.Add(1)
+	return c.Jobs.Page(ctx, q)
+}
+
+func (c countedJobs) Lookup(ctx context.Context, ids []string) (map[string]*job.Job, error) {
+	c.n.Add(1)
+	return c.Jobs.Lookup(ctx, ids)
+}
+
+func (c countedJobs) Stats(ctx context.Context) (job.Stats, error) {
+	c.n.Add(1)
+	return c.Jobs.Stats(ctx)
+}
+
+type countedLeases struct {
+	console.Leases
+	n *atomic.Int64
+}
+
+func (c countedLeases) List(ctx context.Context) ([]lease.Info, error) {
+	c.n.Add(1)
+	return c.Leases.List(ctx)
 }

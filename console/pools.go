@@ -80,7 +80,7 @@ func (c *Console) pool(r *http.Request, in any, notice string, do func(name stri
 	if err := do(r.PathValue("pool")); err != nil {
 		return nil, err
 	}
-	c.reads.forget()
+	c.forget()
 	c.hub.add(frame{topic: "queue", data: fmt.Appendf(nil, `{"pool":%q}`, r.PathValue("pool"))})
 	a, err := c.listPools(r)
 	if a != nil {

@@ -52,7 +52,7 @@ type keyLine struct {
 }
 
 func (c *Console) policies(ctx context.Context) (map[syncqueue.Key]syncqueue.Policy, error) {
-	rows, err := shared(ctx, c.reads, "policies", c.cfg.Queues.Policies)
+	rows, err := shared(ctx, c.calm, "policies", c.cfg.Queues.Policies)
 	m := make(map[syncqueue.Key]syncqueue.Policy, len(rows))
 	for _, r := range rows {
 		m[syncqueue.Key{Kind: r.Kind, ID: r.ID}] = r.Policy
@@ -100,7 +100,7 @@ func (c *Console) lines(ctx context.Context, f syncqueue.Filter) (ls []lineObjec
 }
 
 func (c *Console) kinds(ctx context.Context) (ks []kindObject, err error) {
-	rows, err := shared(ctx, c.reads, "policies", c.cfg.Queues.Policies)
+	rows, err := shared(ctx, c.calm, "policies", c.cfg.Queues.Policies)
 	for _, r := range rows {
 		if r.ID == "" {
 			limit := r.Limit
@@ -263,7 +263,7 @@ func (c *Console) limitQueue(r *http.Request) (*answer, error) {
 
 // queueNow is the answer to a verb on a key or a kind: the key's line, or the kinds, as they are now.
 func (c *Console) queueNow(r *http.Request, notice string) (*answer, error) {
-	c.reads.forget()
+	c.forget()
 	c.tell(r)
 	if r.PathValue("id") == "" {
 		ks, err := c.kinds(r.Context())

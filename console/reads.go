@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	quietRead = 3 * time.Second        // how old an answer may be while nothing is known to have changed
-	busyRead  = 250 * time.Millisecond // between two reads of the same while much changes
+	quietRead = 4 * time.Second        // how old an answer may be while nothing is known to have changed
+	busyRead  = 400 * time.Millisecond // between two reads of the same while much changes
 	keepReads = 256
 )
 
@@ -80,6 +80,9 @@ func (r *read) over() bool {
 
 // shared answers f's value, or one of a little while ago under the same key that nothing is known to have changed since.
 func shared[V any](ctx context.Context, s *reads, key string, f func(context.Context) (V, error)) (v V, err error) {
+	s.mu.Lock()
+	known := s.epoch // what is answered was read after the changes that the caller may know of
+	s.mu.Unlock()
 	for {
 		r, mine, pause := s.look(key)
 		if mine {
@@ -90,12 +93,10 @@ func shared[V any](ctx context.Context, s *reads, key string, f func(context.Con
 		case <-ctx.Done():
 			return v, context.Cause(ctx)
 		}
-		if s.mu.Lock(); mine || r.epoch == s.epoch || r.err != nil {
-			s.mu.Unlock()
+		if mine || r.epoch >= known || r.err != nil {
 			v, _ = r.value.(V)
 			return v, r.err
 		}
-		s.mu.Unlock() // it was read before a change that the caller may know of
 	}
 }
 

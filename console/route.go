@@ -92,7 +92,7 @@ func (c *Console) steer(rt route, r *http.Request) (a *answer, err error) {
 		err = refused
 	} else if a, err = rt.do(c, r); err == nil {
 		outcome = "done"
-		c.reads.forget()
+		c.forget()
 	}
 	level := c.env.Logger.InfoContext
 	level(r.Context(), "console: "+string(rt.verb), "principal", p.Name, "type", t.Type, "target", t.ID, "outcome", outcome, "err", err)

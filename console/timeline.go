@@ -3,7 +3,6 @@ package console
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -173,8 +172,8 @@ func (p *past) firstStart() time.Time {
 	}
 	first := p.j.Started
 	for _, e := range p.entries {
-		if at := startedBy([]job.Entry{e}); at.Before(first) {
-			first = at
+		if e.At.Before(first) {
+			first = e.At
 		}
 	}
 	for _, s := range p.steps {
@@ -208,7 +207,7 @@ func (p *past) runs() (out []span) {
 		if epoch == j.Epoch || !es[0].At.Before(j.Started) {
 			continue // the last run
 		}
-		from := startedBy(es)
+		from := es[0].At
 		if !prev.IsZero() && from.Sub(prev) > minGap {
 			out = append(out, span{What: "delay", Text: "before the next run", From: stamp(prev), To: stamp(from), Depth: 1})
 		}
@@ -222,17 +221,6 @@ func (p *past) runs() (out []span) {
 		out = append(out, span{What: "delay", Text: "retry delay", From: stamp(prev), To: stamp(j.Started), Depth: 1})
 	}
 	return append(out, p.lastRun(max(n, j.Runs))...)
-}
-
-// startedBy is when a run began: a failure tells; else it was before the first thing it noted.
-func startedBy(es []job.Entry) time.Time {
-	for _, e := range es {
-		var d struct{ Started time.Time }
-		if e.Failure && len(e.Data) > 0 && json.Unmarshal(e.Data, &d) == nil && !d.Started.IsZero() && d.Started.Before(es[0].At) {
-			return d.Started
-		}
-	}
-	return es[0].At
 }
 
 func (p *past) lastRun(n int) (out []span) {

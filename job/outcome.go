@@ -189,11 +189,9 @@ func (m *Manager) readSeals(ctx context.Context, tx store.Tx, outs []*outcome) e
 // failureNote is the journal's row of a failed run.
 func (m *Manager) failureNote(o *outcome) *Entry {
 	e := &Entry{JobID: o.run.row.ID, Epoch: o.run.row.Epoch, Node: m.env.Node, Failure: true, Text: cut(text(o.failure()), maxErrorText)}
-	data := map[string]string{"started": o.run.row.Started.UTC().Format(time.RFC3339Nano)} // for who draws what became of a job
 	if p, ok := panicked(o.err); ok && len(p.Stack) > 0 {
-		data["stack"] = cut(string(p.Stack), maxStack)
+		e.Data, _ = json.Marshal(map[string]string{"stack": cut(string(p.Stack), maxStack)})
 	}
-	e.Data, _ = json.Marshal(data)
 	if e.Text == "" {
 		e.Text = "failed"
 	}
