@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -48,8 +49,7 @@ func (h *history) add(o op) {
 }
 
 type verdict struct {
-	bad     []string
-	unknown int
+	bad, unknown []string
 }
 
 // judge looks at each job and each key alone: what is good in its parts is good as a whole.
@@ -59,7 +59,7 @@ func (h *history) judge(budget time.Duration) (v verdict) {
 		case porcupine.Illegal:
 			v.bad = append(v.bad, name+": "+story(tell))
 		case porcupine.Unknown:
-			v.unknown++
+			v.unknown = append(v.unknown, name)
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(h.jobs)) {
@@ -70,9 +70,29 @@ func (h *history) judge(budget time.Duration) (v verdict) {
 		look("job "+id, life, ops, h.jobs[id])
 	}
 	for _, key := range slices.Sorted(maps.Keys(h.keys)) {
-		look("key "+key, turns(h.keys[key][0].Limit), batched(h.keys[key]), h.keys[key])
+		look("key "+key, turns(h.keys[key][0].Limit), batched(bounded(h.keys[key])), h.keys[key])
 	}
 	return v
+}
+
+// bounded ends what nobody saw the end of: a claim was committed when the next thing happened to its job, and an end when the next
+// claim of the key began, which found the turn free. Without that the search has too many orders to try.
+func bounded(all []op) []op {
+	all = slices.Clone(all)
+	slices.SortStableFunc(all, func(a, b op) int { return cmp.Compare(a.Call, b.Call) })
+	for i := range all {
+		o := &all[i]
+		if o.Return != 0 || o.What == "submit" {
+			continue
+		}
+		for _, next := range all[i+1:] {
+			if o.What == "claim" && next.Job == o.Job || o.What == "done" && next.What == "claim" && next.Job != o.Job {
+				o.Return = next.Call
+				break
+			}
+		}
+	}
+	return all
 }
 
 // batched makes one operation of jobs that were submitted together.

@@ -56,7 +56,7 @@ func TestModels(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := written(t, c.limit, c.text).judge(time.Second)
-			if v.unknown > 0 || (len(v.bad) == 0) != c.good {
+			if len(v.unknown) > 0 || (len(v.bad) == 0) != c.good {
 				t.Errorf("%+v", v)
 			}
 		})

@@ -21,6 +21,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -29,14 +30,15 @@ import (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-const budget = 10 * time.Second // of one job or key
-
 func run(args []string, out, errs io.Writer) int {
-	if len(args) != 1 {
-		fmt.Fprintln(errs, "usage: linear FILE")
+	fs := flag.NewFlagSet("linear", flag.ContinueOnError)
+	fs.SetOutput(errs)
+	budget := fs.Duration("budget", 10*time.Second, "for one job or key")
+	if err := fs.Parse(args); err != nil || fs.NArg() != 1 {
+		fmt.Fprintln(errs, "usage: linear [-budget 10s] FILE")
 		return 2
 	}
-	f, err := os.Open(args[0])
+	f, err := os.Open(fs.Arg(0))
 	if err != nil {
 		fmt.Fprintln(errs, "linear:", err)
 		return 2
@@ -47,15 +49,18 @@ func run(args []string, out, errs io.Writer) int {
 		fmt.Fprintln(errs, "linear:", err)
 		return 2
 	}
-	v := h.judge(budget)
+	v := h.judge(*budget)
 	for _, b := range v.bad[:min(10, len(v.bad))] {
 		fmt.Fprintln(errs, "linear: not linearizable:", b)
 	}
-	fmt.Fprintf(out, "linear: %d jobs, %d keys, %d operations: %d not linearizable, %d unknown\n", len(h.jobs), len(h.keys), h.ops, len(v.bad), v.unknown)
+	for _, name := range v.unknown[:min(10, len(v.unknown))] {
+		fmt.Fprintln(errs, "linear: not judged in time:", name)
+	}
+	fmt.Fprintf(out, "linear: %d jobs, %d keys, %d operations: %d not linearizable, %d unknown\n", len(h.jobs), len(h.keys), h.ops, len(v.bad), len(v.unknown))
 	switch {
 	case len(v.bad) > 0:
 		return 1
-	case v.unknown > 0 || h.ops == 0:
+	case len(v.unknown) > 0 || h.ops == 0:
 		return 2
 	}
 	return 0
