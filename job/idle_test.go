@@ -77,7 +77,7 @@ WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%'`)
 		w.must(err)
 		return n
 	}
-	window := 10 * time.Second
+	window := 5 * time.Second
 	if long {
 		window = time.Minute
 	}

@@ -213,12 +213,12 @@ func (t *meters) told(r *run, mv *Move, done bool) {
 	if !done || !t.m.log.Enabled(context.Background(), slog.LevelDebug) {
 		return
 	}
-	switch {
-	case mv.To == Parked:
+	switch mv.To {
+	case Parked:
 		t.m.log.Debug("job parked", r.attrs()...)
-	case mv.To == Cancelled:
+	case Cancelled:
 		t.m.log.Debug("job cancelled", r.attrs()...)
-	case mv.To == Succeeded:
+	case Succeeded:
 		t.m.log.Debug("job finished", r.attrs()...)
 	}
 }

@@ -78,7 +78,7 @@ func (s *recordedSpan) AddLink(l trace.Link) {
 func (s *recordedSpan) attr(key string) string {
 	for _, a := range slices.Backward(s.attrs) {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
