@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"encoding/json"
+	"maps"
 	"strings"
 	"time"
 
@@ -65,5 +66,31 @@ func (c *cols) all() []any {
 
 func (c *cols) one() []any {
 	return []any{c.id[0], c.queue[0], c.kind[0], c.key[0], c.prio[0], c.at[0], c.args[0], c.bits[0], c.attempts[0], c.timeout[0], c.print[0],
+		c.deadline[0], c.parent[0], c.root[0], c.retry[0], c.name[0], c.account[0], c.res[0], c.idem[0], c.uniq[0], c.identity[0], c.flags[0]}
+}
+
+// alike tells whether rows have no key and differ in nothing that is stored but id and args.
+func alike(rows []job.Row, todo []int) bool {
+	a := &rows[todo[0]]
+	for _, i := range todo {
+		b := &rows[i]
+		if b.Sync.Kind != "" || b.Queue != a.Queue || b.Kind != a.Kind || b.Priority != a.Priority || b.MaxAttempts != a.MaxAttempts || b.Timeout != a.Timeout ||
+			b.Detached != a.Detached || b.Depth != a.Depth || b.Flags != a.Flags || b.Print != a.Print || !b.RunAt.Equal(a.RunAt) || !b.Deadline.Equal(a.Deadline) ||
+			b.Parent != a.Parent || (b.Root == b.ID) != (a.Root == a.ID) || b.Root != b.ID && b.Root != a.Root || b.RetryOf != a.RetryOf || b.Name != a.Name ||
+			b.Account != a.Account || b.Resource != a.Resource || b.Idem != a.Idem || b.Unique != a.Unique || !maps.Equal(b.Identity, a.Identity) {
+			return false
+		}
+	}
+	return true
+}
+
+// columnsAlike are the arguments of sqlInsertSame.
+func columnsAlike(rows []job.Row, todo []int) []any {
+	ids, args := make([]string, len(todo)), make([]*string, len(todo))
+	for k, i := range todo {
+		ids[k], args[k] = rows[i].ID, nullJSON(rows[i].Args)
+	}
+	c := columns(rows, todo[:1])
+	return []any{ids, c.queue[0], c.kind[0], c.prio[0], c.at[0], args, c.bits[0], c.attempts[0], c.timeout[0], c.print[0],
 		c.deadline[0], c.parent[0], c.root[0], c.retry[0], c.name[0], c.account[0], c.res[0], c.idem[0], c.uniq[0], c.identity[0], c.flags[0]}
 }

@@ -46,9 +46,13 @@ func (h *host) in(f func(ctx context.Context, tx store.Tx) error) {
 	}
 }
 
-func (h *host) insert(rows ...job.Row) {
+func (h *host) insert(rows ...job.Row) (stored []job.Row) {
 	h.t.Helper()
-	h.in(func(ctx context.Context, tx store.Tx) error { _, err := h.Jobs().Insert(ctx, tx, rows); return err })
+	h.in(func(ctx context.Context, tx store.Tx) (err error) {
+		stored, err = h.Jobs().Insert(ctx, tx, rows)
+		return err
+	})
+	return stored
 }
 
 func (h *host) claim(n int) (rows []job.Row) {
