@@ -109,6 +109,14 @@ func (v *views) jobs(r *http.Request, p *page) (string, error) {
 	if !b.Newest {
 		b.Flip = with(q, "sort", "-created", "after", "")
 	}
+	b.filtered(q)
+	b.Verbs = verbsFor(query.States)
+	p.Body = b
+	return "jobs", nil
+}
+
+// filtered says by what the list is.
+func (b *jobsPage) filtered(q url.Values) {
 	for _, name := range filters {
 		val := strings.Join(q[name], ",")
 		if val == "" || slices.Contains([]string{"limit", "after", "sort"}, name) {
@@ -123,9 +131,6 @@ func (v *views) jobs(r *http.Request, p *page) (string, error) {
 		}
 	}
 	b.Searched = b.Q != "" || len(b.Chips) > 0
-	b.Verbs = verbsFor(query.States)
-	p.Body = b
-	return "jobs", nil
 }
 
 // verbsFor says what can be done to jobs in these states; none given is the live ones.
