@@ -54,6 +54,9 @@ func ReleaseTurn(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.mu.Lock()
+	r.released = true
+	r.mu.Unlock()
 	var done []bool
 	err = r.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		done, err = r.m.store.Move(ctx, tx, []Move{{ID: r.row.ID, From: Running, To: Running, Epoch: r.row.Epoch, Free: true}})

@@ -22,7 +22,8 @@ type batch struct {
 	started []Row
 	done    []bool
 	moves   []Move
-	awaited bool // somebody may have joined what is final now
+	turns   []Turn // of a plain batch
+	awaited bool   // somebody may have joined what is final now
 }
 
 // wantsFlush says that a flush would find a batch. Manager.mu is held.
@@ -78,7 +79,7 @@ func (m *Manager) beginFlush() bool {
 // flush stores a batch of outcomes. While the store is down it tries again as long as the session is trusted: the same
 // moves, which are answered as done if they were. After that the jobs run again elsewhere.
 func (m *Manager) flush(ctx context.Context) {
-	runtime.Gosched() // handlers that are about to return come into the same batch
+	m.gather()
 	b := &batch{}
 	for wait := firstBackoff; ; wait = min(2*wait, maxBackoff) {
 		err := m.write(ctx, b)
@@ -97,6 +98,19 @@ func (m *Manager) flush(ctx context.Context) {
 		break
 	}
 	m.flushed(b)
+}
+
+// gather lets handlers that are about to return come into the same batch: it yields for as long as that brings more.
+func (m *Manager) gather() {
+	for before := -1; ; runtime.Gosched() {
+		m.mu.Lock()
+		now, done := len(m.pending), m.executing == 0 || len(m.pending) >= m.cfg.FinishBatch
+		m.mu.Unlock()
+		if done || now == before {
+			return
+		}
+		before = now
+	}
 }
 
 // flushInline is flush for Step: one try per batch.
@@ -133,7 +147,7 @@ func (m *Manager) write(ctx context.Context, b *batch) error {
 		if len(b.outs) == 0 {
 			return nil
 		}
-		b.began, b.started = m.env.Clock.Now(), nil
+		b.began, b.started, b.turns = m.env.Clock.Now(), nil, nil
 		return m.finish(ctx, tx, b)
 	})
 }
@@ -149,11 +163,16 @@ func (b *batch) plain() bool {
 
 // finishPlain is finish for a plain batch: one call of the store.
 func (m *Manager) finishPlain(ctx context.Context, tx store.Tx, b *batch) error {
-	b.began, b.started, b.moves = m.env.Clock.Now(), nil, b.moves[:0]
+	b.began, b.started, b.moves, b.turns = m.env.Clock.Now(), nil, b.moves[:0], b.turns[:0]
+	joined := false
 	for _, o := range b.outs {
 		mv, _ := m.decide(o, nil)
-		b.moves = append(b.moves, mv)
+		b.moves, b.turns = append(b.moves, mv), append(b.turns, o.run.turn())
+		joined = joined || o.run.row.Parent != ""
 		tx.Hint(JobTopic(mv.ID))
+	}
+	if joined { // most likely: there is more to do then than a store can in one go
+		b.turns = nil
 	}
 	if len(b.outs) == 0 {
 		return nil
@@ -281,7 +300,7 @@ func (m *Manager) move(ctx context.Context, tx store.Tx, b *batch) error {
 		b.done, b.awaited = done, true
 		return err
 	}
-	got, err := m.fin.Finish(ctx, tx, Finish{Moves: b.moves, Start: b.start})
+	got, err := m.fin.Finish(ctx, tx, Finish{Moves: b.moves, Start: b.start, Turns: b.turns})
 	b.done, b.started, b.awaited = got.Done, got.Started, got.Awaited
 	return err
 }

@@ -36,6 +36,7 @@ type run struct {
 	cancelled bool       // a cancel request is known
 	reason    string
 	overdue   bool
+	released  bool // its turn was given up, or may have been
 	sealing   bool // FinishTx was called; whether it committed is the store's to say
 	ended     bool // the handler has returned
 	progress  progress
@@ -157,7 +158,7 @@ func (m *Manager) newRun(row *Row, token lease.Token, began time.Time) *run {
 
 // exec runs the handler, whatever it does, and hands its outcome on.
 func (r *run) exec() {
-	o := &outcome{run: r, err: &drover.PanicError{}}
+	o := &outcome{run: r}
 	returned := false
 	defer func() {
 		if v := recover(); v != nil {
@@ -274,6 +275,16 @@ func (r *run) requestCancel(reason string) {
 		r.end(&cancelledError{reason})
 		r.m.graceFor(r)
 	}
+}
+
+// turn is what the run was claimed with, unless it gave that up.
+func (r *run) turn() Turn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.released || !r.row.Turn {
+		return Turn{}
+	}
+	return Turn{r.row.Sync, r.row.Place}
 }
 
 func (r *run) isLost() bool {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -19,6 +20,8 @@ const scope = "github.com/drover-cloud/drover/job"
 type meters struct {
 	m      *Manager
 	tracer trace.Tracer
+
+	untraced atomic.Bool // no tracer is installed, when last asked
 
 	nSubmitted, nClaimed, nFinished, nRetried, nLost, nStale, nCancelled metric.Int64Counter
 	nOverdue, nQuiet, nPoison, nDropped                                  metric.Int64Counter
@@ -111,6 +114,7 @@ func (t *meters) submitted(js []*Job) {
 }
 
 func (t *meters) claimed(rs []*run) {
+	t.untraced.Store(false)
 	if t.m.log.Enabled(context.Background(), slog.LevelDebug) {
 		for _, r := range rs {
 			t.m.log.Debug("job claimed", r.attrs()...)

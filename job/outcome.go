@@ -24,10 +24,6 @@ const (
 func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 	r := o.run
 	mv := Move{ID: r.row.ID, From: Running, Epoch: r.row.Epoch, Progress: r.unstored()}
-	r.mu.Lock()
-	cancelled := r.cancelled
-	r.mu.Unlock()
-	again, park := new(againError), parkOf(o.err)
 	switch {
 	case o.sealed != nil:
 		mv.To = sealedState(o.sealed)
@@ -41,6 +37,12 @@ func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 	case o.err == nil:
 		mv.To, mv.Result = Succeeded, o.result
 		return mv, nil
+	}
+	r.mu.Lock()
+	cancelled := r.cancelled
+	r.mu.Unlock()
+	again, park := new(againError), parkOf(o.err)
+	switch {
 	case cancelled:
 		return m.cancelledMove(o, r.reason, now), nil
 	case errors.Is(o.cause, ErrStopping) && !isPermanent(o.err) && park == nil:

@@ -126,6 +126,13 @@ type Finisher interface {
 type Finish struct {
 	Moves []Move
 	Start Claim
+	Turns []Turn // what the jobs of Moves were claimed with, if the caller knows, so that a store need not look first
+}
+
+// Turn is the key and the place in line that a job was claimed with; zero: it has no turn, or gave it up.
+type Turn struct {
+	Key   syncqueue.Key
+	Place int64
 }
 
 type Finished struct {

@@ -48,14 +48,23 @@ func remoteSpan(s string) (sc trace.SpanContext) {
 // span is the span of one run; the zero one is none.
 type span struct{ trace.Span }
 
-// running opens the span of a run, as a child of the submitter's.
+// asConsumer is made once: it is an allocation.
+var asConsumer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsumer)}
+
+// running opens the span of a run, as a child of the submitter's. A tracer that answers a span without an id, where no parent
+// has one, is no tracer; it is asked again once per batch of claims, since one may be installed late.
 func (t *meters) running(r *run) context.Context {
 	ctx := r.ctx
-	if parent, ok := r.row.Identity[traceKey]; ok {
+	parent, traced := r.row.Identity[traceKey]
+	if !traced && t.untraced.Load() {
+		return ctx
+	}
+	if traced {
 		ctx = trace.ContextWithRemoteSpanContext(ctx, remoteSpan(parent))
 	}
-	ctx, s := t.tracer.Start(ctx, r.kind.span, trace.WithSpanKind(trace.SpanKindConsumer))
+	ctx, s := t.tracer.Start(ctx, r.kind.span, asConsumer...)
 	if !s.IsRecording() {
+		t.untraced.Store(!s.SpanContext().IsValid())
 		return ctx
 	}
 	s.SetAttributes(attribute.String("job.id", r.row.ID), attribute.Int("job.attempt", r.row.Attempt),

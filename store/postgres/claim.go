@@ -159,7 +159,7 @@ func (cl *claiming) look(ctx context.Context, cur *cursor, from []position, mode
 	began, parked := cl.s.env.Clock.Now(), cl.parked
 	var met, heads []position
 	s := starter{candidate: candidate{queue: queue}, session: cl.Session.Node, sessionEpoch: cl.Session.Epoch}
-	err := cl.only(ctx, claims[form][oldest], func(scan func(...any) error) error {
+	err := cl.swift(ctx, claims[form][oldest], func(scan func(...any) error) error {
 		if err := s.scan(scan); err != nil {
 			return err
 		}
@@ -168,6 +168,9 @@ func (cl *claiming) look(ctx context.Context, cur *cursor, from []position, mode
 			r, err := s.row()
 			if err != nil {
 				return err
+			}
+			if len(cl.got) == cap(cl.got) && cl.got != nil { // it may well be a full batch
+				cl.got = slices.Grow(cl.got, n)
 			}
 			cl.got = append(cl.got, r)
 			met = append(met, s.position)
@@ -206,13 +209,19 @@ func (cl *claiming) only8() []any {
 }
 
 func sortStarted(rows []job.Row, oldest bool) {
-	slices.SortFunc(rows, func(a, b job.Row) int {
+	order := func(a, b *job.Row) int {
 		p := cmp.Compare(a.Priority, b.Priority)
 		if oldest {
 			p = 0
 		}
 		return cmp.Or(p, a.RunAt.Compare(b.RunAt), cmp.Compare(a.Seq, b.Seq))
-	})
+	}
+	for i := 1; i < len(rows); i++ { // mostly they are in order already, and rows are large
+		if order(&rows[i-1], &rows[i]) > 0 {
+			slices.SortFunc(rows, func(a, b job.Row) int { return order(&a, &b) })
+			return
+		}
+	}
 }
 
 // starter scans what sqlClaim and sqlHandOn answer.
@@ -225,18 +234,23 @@ type starter struct {
 	now, created         time.Time
 	timeout, tries, bits int64
 	print                string
-	args, rest           sql.NullString
+	args                 []byte
+	rest                 sql.NullString
 	deadline             sql.NullTime
 	withQueue            *string
+	dest                 []any
 }
 
 func (s *starter) scan(scan func(...any) error) error {
-	dest := []any{&s.what, &s.id, &s.epoch, &s.seq, &s.place, &s.runAt, &s.priority, &s.kind, &s.key, &s.packed, &s.now,
-		&s.created, &s.timeout, &s.tries, &s.bits, &s.print, &s.args, &s.deadline, &s.rest}
-	if s.withQueue != nil {
-		dest = slices.Insert(dest, 1, any(s.withQueue))
+	if s.dest == nil {
+		s.dest = []any{&s.what, &s.id, &s.epoch, &s.seq, &s.place, &s.runAt, &s.priority, &s.kind, &s.key, &s.packed, &s.now,
+			&s.created, &s.timeout, &s.tries, &s.bits, &s.print, &s.args, &s.deadline, &s.rest}
+		if s.withQueue != nil {
+			s.dest = slices.Insert(s.dest, 1, any(s.withQueue))
+		}
 	}
-	return scan(dest...)
+	s.args = nil
+	return scan(s.dest...)
 }
 
 // rare are the columns of drover_job that few jobs use.
@@ -270,7 +284,7 @@ func (s *starter) row() (r job.Row, err error) {
 		Job: job.Job{
 			ID: s.id, Kind: s.kind, Queue: s.queue, Seq: s.seq, Place: s.place, Epoch: s.epoch, State: job.Running, Rev: 1,
 			Session: s.session, SessionEpoch: s.sessionEpoch, Priority: s.priority, MaxAttempts: int(s.tries),
-			RunAt: s.runAt.UTC(), Deadline: asTime(s.deadline), Created: s.created.UTC(), Started: now, Updated: now, Args: asJSON(s.args),
+			RunAt: s.runAt.UTC(), Deadline: asTime(s.deadline), Created: s.created.UTC(), Started: now, Updated: now, Args: s.args,
 		},
 		Print: s.print, Timeout: time.Duration(s.timeout), Depth: int(s.bits >> depthShift), Detached: s.bits&bitDetached != 0,
 	}
@@ -320,6 +334,12 @@ func (s *starter) row() (r job.Row, err error) {
 const metExtra = "\x00"
 
 func (s *starter) rarely(r *job.Row) error {
+	if s.bits&bitRootSelf != 0 {
+		r.Root = r.ID
+	}
+	if !s.rest.Valid {
+		return nil
+	}
 	var m rare
 	if err := decode(s.rest, &m); err != nil {
 		return err

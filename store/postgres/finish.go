@@ -24,6 +24,11 @@ func (j jobs) Finish(ctx context.Context, x store.Tx, f job.Finish) (out job.Fin
 			other = append(other, i)
 		}
 	}
+	if len(other) == 0 && len(plain) > 0 && len(f.Turns) == len(f.Moves) && t.single && t.q == nil {
+		if ok, err := t.finishAll(ctx, f, &out); ok || err != nil {
+			return out, err
+		}
+	}
 	turns, awaited, err := t.end(ctx, f.Moves, plain, out.Done)
 	if err != nil {
 		return out, fmt.Errorf("postgres: finish: %w", err)
@@ -83,18 +88,9 @@ func (t *tx) end(ctx context.Context, ms []job.Move, plain []int, done []bool) (
 }
 
 func (t *tx) endOnce(ctx context.Context, ms []job.Move, plain []int) (turns []freed, awaited bool, ended int, err error) {
-	n := len(plain)
-	ids, epochs, states := make([]string, n), make([]int64, n), make([]int16, n)
-	results, errs, tries := make([]*string, n), make([]*string, n), make([]*int64, n)
-	for k, i := range plain {
-		m := &ms[i]
-		ids[k], epochs[k], states[k] = m.ID, m.Epoch, stateCodes[m.To]
-		results[k], tries[k] = nullJSON(m.Result), nullInt(m.Attempt)
-		if m.Error != nil {
-			if errs[k], err = encode(m.Error); err != nil {
-				return nil, false, 0, err
-			}
-		}
+	args, err := endArgs(ms, plain, nil)
+	if err != nil {
+		return nil, false, 0, err
 	}
 	err = t.query(ctx, sqlFinish, func(scan func(...any) error) error {
 		var f freed
@@ -108,8 +104,32 @@ func (t *tx) endOnce(ctx context.Context, ms []job.Move, plain []int) (turns []f
 		err := f.heir()
 		turns = append(turns, f)
 		return err
-	}, ids, epochs, states, results, errs, tries)
+	}, args...)
+	t.s.noteSpecial(turns)
 	return turns, awaited, ended, err
+}
+
+// endArgs are the arguments of sqlEnd.
+func endArgs(ms []job.Move, plain []int, turns []*string) ([]any, error) {
+	n := len(plain)
+	ids, epochs, states := make([]uuid, n), make([]int64, n), make([]int16, n)
+	results, errs, tries := make([]*string, n), make([]*string, n), make([]*int64, n)
+	texts := make([]string, n)
+	for k, i := range plain {
+		m := &ms[i]
+		ids[k], epochs[k], states[k], tries[k] = asUUID(m.ID), m.Epoch, stateCodes[m.To], nullInt(m.Attempt)
+		if len(m.Result) > 0 {
+			texts[k] = string(m.Result)
+			results[k] = &texts[k]
+		}
+		if m.Error != nil {
+			var err error
+			if errs[k], err = encode(m.Error); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return []any{ids, epochs, states, results, errs, tries, turns}, nil
 }
 
 // whatLeft notes which of the moves are done, now or before, and answers those that still run at their epoch.

@@ -67,6 +67,12 @@ func (cl *claiming) handOnTurns(ctx context.Context, turns []freed) (more []free
 }
 
 func (cl *claiming) handOnOnce(ctx context.Context, keys []string, floors []int64) (again []string, err error) {
+	s := cl.handOnStep(sqlHandOn, keys, floors, &again)
+	return again, cl.query(ctx, s.q, s.each, s.args...)
+}
+
+// handOnStep is one hand-on for cl; again gets the keys whose head is locked.
+func (cl *claiming) handOnStep(q string, keys []string, floors []int64, again *[]string) step {
 	names := cl.queues()
 	free := make([]int64, len(names))
 	for i, q := range names {
@@ -74,7 +80,7 @@ func (cl *claiming) handOnOnce(ctx context.Context, keys []string, floors []int6
 	}
 	var queue string
 	s := starter{session: cl.Session.Node, sessionEpoch: cl.Session.Epoch, withQueue: &queue}
-	err = cl.query(ctx, sqlHandOn, func(scan func(...any) error) error {
+	each := func(scan func(...any) error) error {
 		if err := s.scan(scan); err != nil {
 			return err
 		}
@@ -86,11 +92,11 @@ func (cl *claiming) handOnOnce(ctx context.Context, keys []string, floors []int6
 		case 2:
 			cl.readied(queue, s.priority, s.runAt)
 		case 3:
-			again = append(again, s.key)
+			*again = append(*again, s.key)
 		}
 		return nil
-	}, keys, floors, cl.Session.Epoch, cl.Max-len(cl.got), list(cl.Kinds), list(names), free)
-	return again, err
+	}
+	return step{q, each, []any{keys, floors, cl.Session.Epoch, cl.Max - len(cl.got), list(cl.Kinds), list(names), free}}
 }
 
 // readied hints a queue that a job of it may be claimed.

@@ -122,6 +122,9 @@ func (n *notifier) committed(hints []hint) {
 	}
 }
 
+// sqlNotify rather loses a hint in a crash of the server than waits for its disk, and for commits that wait for it too.
+const sqlNotify = `SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)`
+
 // send flushes until nothing is pending.
 func (n *notifier) send() {
 	for {
@@ -135,7 +138,7 @@ func (n *notifier) send() {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		for _, p := range payloads(n.origin, hints) {
-			if _, err := n.s.db.DB.ExecContext(ctx, `SELECT pg_notify($1, $2)`, n.channel, p); err != nil {
+			if _, err := n.s.db.DB.ExecContext(ctx, sqlNotify, n.channel, p); err != nil {
 				break // a hint; everything polls
 			}
 		}

@@ -202,7 +202,7 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 		return 0, nil
 	}
 	slices.Sort(keys)
-	q.s.env.Logger.ErrorContext(ctx, "postgres: repaired lines", "n", len(keys))
+	q.s.env.Logger.ErrorContext(ctx, "postgres: repaired lines", "n", len(keys), "keys", keys[:min(len(keys), 10)])
 	if _, err := t.exec(ctx, sqlDropGhosts, keys); err != nil {
 		return 0, err
 	}

@@ -1,14 +1,17 @@
 package postgres
 
-import "github.com/drover-cloud/drover/job"
+import (
+	"strings"
 
-// sqlFinish ends running jobs, fenced by (id, epoch), with drover_active_pkey. What it answers: a row per turn freed, with the
-// holder's place and whether Go must hand it on; last the number of jobs ended, and whether one may have been joined. Rows are deleted in any order: a delete
-// waits only for KEY SHARE locks, whose holders wait for nobody.
-const sqlFinish = `
+	"github.com/drover-cloud/drover/job"
+)
+
+// sqlEnd ends running jobs, fenced by (id, epoch), with drover_active_pkey. Rows are deleted in any order: a delete waits only for
+// KEY SHARE locks, whose holders wait for nobody. $7: the key of which the job is believed to hold a turn, for sqlFinishAll.
+const sqlEnd = `
 WITH o AS MATERIALIZED (
-  SELECT a.*, f.state, f.result, f.error, f.tries
-  FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::int[]) f(id, epoch, state, result, error, tries) CROSS JOIN LATERAL (
+  SELECT a.*, f.state, f.result, f.error, f.tries, f.turn
+  FROM unnest($1::uuid[], $2::bigint[], $3::smallint[], $4::text[], $5::text[], $6::int[], $7::text[]) f(id, epoch, state, result, error, tries, turn) CROSS JOIN LATERAL (
     SELECT ctid AS t, * FROM @active WHERE @active.id = f.id AND @active.epoch = f.epoch AND @active.session IS NOT NULL OFFSET 0) a
 ), d AS (
   DELETE FROM @active WHERE ctid = ANY (ARRAY(SELECT t FROM o)) RETURNING id, seq, key, place, slot, flags
@@ -20,10 +23,25 @@ WITH o AS MATERIALIZED (
   DELETE FROM @ident WHERE id = ANY (ARRAY(SELECT id FROM d WHERE flags & 2097152 <> 0)) AND name LIKE 'u%'
 ), x AS (
   UPDATE @extra SET cancel_open = false WHERE (SELECT true FROM @extra WHERE cancel_open ORDER BY id LIMIT 1) AND cancel_open AND id = ANY (ARRAY(SELECT id FROM d))
-)
+)`
+
+// sqlFinish answers a row per turn freed, with the holder's place and whether Go must hand it on; last the number of jobs ended,
+// and whether one may have been joined.
+const sqlFinish = sqlEnd + `
 SELECT CASE WHEN flags & 8388608 <> 0 THEN concat(chr(30), seq, chr(30), id, chr(30), slot, chr(30), key) ELSE key END, coalesce(place, 0), split_part(key, chr(31), 1) = ` + special + ` FROM d WHERE key IS NOT NULL AND slot IS NOT NULL
 UNION ALL
 SELECT '', count(*), coalesce(bool_or(flags & 4194304 <> 0), false) FROM d`
+
+// sqlFinishAll and sqlHandOnAll are for a pipe, whose COMMIT is on its way before anything is answered. Where more would have
+// to be done they fail, on purpose, by a division by zero: if not all $8 jobs end; if one holds another turn than was believed, or
+// one that sqlHandOn may not hand on; if somebody may have joined one, or is lent its turn; if the head of a line is locked. What d deletes is what o
+// has read: a version changed in between has another ctid.
+const sqlFinishAll = sqlEnd + `
+SELECT CASE WHEN (SELECT count(*) FROM d) = $8::int AND bool_or(more) IS NOT TRUE THEN 1 ELSE 1 / (count(*) - count(*)) END
+FROM (SELECT flags & 12582912 <> 0 OR turn IS DISTINCT FROM CASE WHEN slot IS NOT NULL THEN key END
+        OR slot IS NOT NULL AND split_part(key, chr(31), 1) = ` + special + ` AS more FROM o) o`
+
+var sqlHandOnAll = strings.Replace(sqlHandOn, `SELECT 3, '', '', 0,`, `SELECT 3, '', '', 1 / (length(key) - length(key)),`, 1)
 
 // sqlHandOn gives the keys $1, freed by an earlier statement of this transaction from holders with the places $2, to the
 // first in line; its snapshot sees every line as it is now. Nothing in line is before those places but what is marked

@@ -3,6 +3,8 @@ package postgres_test
 import (
 	"context"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover/job"
@@ -30,9 +32,17 @@ func (w *worker) claim(n int) job.Claim {
 	return job.Claim{Session: w.tok, Kinds: []string{"k"}, Free: map[string]int{"q": n, "q2": n}, Max: n, Oldest: w.r.IntN(10) == 0}
 }
 
+// oneOrIn is how this call is made: as a manager does, which lets it go in one round trip, or inside a transaction.
+func (w *worker) oneOrIn(what string) func(f func(ctx context.Context, tx store.Tx) error) {
+	if w.r.IntN(2) == 0 || !strings.Contains(os.Getenv("ONE"), what) {
+		return w.in
+	}
+	return func(f func(ctx context.Context, tx store.Tx) error) { w.ok(w.InOne(context.Background(), f)) }
+}
+
 func (w *worker) round(last bool) {
 	var got job.Claimed
-	w.in(func(ctx context.Context, tx store.Tx) (err error) {
+	w.oneOrIn("claim")(func(ctx context.Context, tx store.Tx) (err error) {
 		got, err = w.Jobs().Claim(ctx, tx, w.claim(1+w.r.IntN(20)))
 		return err
 	})
@@ -59,8 +69,15 @@ func (w *worker) round(last bool) {
 
 func (w *worker) finish(out []job.Row, last bool) {
 	var ms []job.Move
+	var turns []job.Turn
 	final := int64(0)
+	last = last || w.r.IntN(2) == 0 // a batch that may go in one round trip
 	for _, r := range out {
+		if r.Turn {
+			turns = append(turns, job.Turn{Key: r.Sync, Place: r.Place})
+		} else {
+			turns = append(turns, job.Turn{})
+		}
 		m := job.Move{ID: r.ID, From: job.Running, To: job.Succeeded, Epoch: r.Epoch}
 		_, inOrder := ordered(r.Sync)
 		switch x := w.r.IntN(20); {
@@ -77,8 +94,9 @@ func (w *worker) finish(out []job.Row, last bool) {
 		ms = append(ms, m)
 	}
 	var got job.Finished
-	w.in(func(ctx context.Context, tx store.Tx) (err error) {
-		got, err = w.Jobs().(job.Finisher).Finish(ctx, tx, job.Finish{Moves: ms, Start: w.claim(w.r.IntN(len(ms) + 1))})
+	start := w.claim(w.r.IntN(len(ms) + 1))
+	w.oneOrIn("finish")(func(ctx context.Context, tx store.Tx) (err error) {
+		got, err = w.Jobs().(job.Finisher).Finish(ctx, tx, job.Finish{Moves: ms, Start: start, Turns: turns})
 		return err
 	})
 	for i, done := range got.Done {
@@ -111,8 +129,8 @@ func (w *worker) die() {
 	for _, r := range lost {
 		ms = append(ms, job.Move{ID: r.ID, From: job.Running, To: job.Failed, Epoch: r.Epoch})
 	}
-	w.in(func(ctx context.Context, tx store.Tx) error {
-		got, err := w.Jobs().(job.Finisher).Finish(ctx, tx, job.Finish{Moves: ms})
+	w.oneOrIn("finish")(func(ctx context.Context, tx store.Tx) error {
+		got, err := w.Jobs().(job.Finisher).Finish(ctx, tx, job.Finish{Moves: ms, Turns: make([]job.Turn, len(ms))})
 		for i, done := range got.Done {
 			if done {
 				w.Errorf("stale finish of %s accepted", ms[i].ID)

@@ -205,6 +205,29 @@ func isID(s string) bool {
 	return true
 }
 
+// uuid is an id as it travels in arrays: pgx and the server make more of text than of 16 bytes.
+type uuid = [16]byte
+
+// asUUID reads what isID has let through.
+func asUUID(s string) (u uuid) {
+	k := 0
+	for i := 0; i+1 < len(s) && k < len(u); i += 2 {
+		if s[i] == '-' {
+			i++
+		}
+		u[k] = nibble(s[i])<<4 | nibble(s[i+1])
+		k++
+	}
+	return u
+}
+
+func nibble(c byte) byte {
+	if c >= 'a' {
+		return c - 'a' + 10
+	}
+	return c - '0'
+}
+
 // ids are those of all that can be one.
 func ids(all []string) []string {
 	out := make([]string, 0, len(all))

@@ -126,7 +126,7 @@ type line struct {
 }
 
 const (
-	sqlLock = `INSERT INTO @line (key, used) SELECT k, now() FROM unnest($1::text[]) k ORDER BY k ON CONFLICT (key) DO UPDATE SET used = now()`
+	sqlLock = `INSERT INTO @line (key, used) SELECT k, now() FROM unnest($1::text[]) k WHERE ` + underRegime + ` ORDER BY k ON CONFLICT (key) DO UPDATE SET used = now()`
 
 	// sqlLines reads limits, pauses and held slots of keys; drover_policy_pkey, drover_active_turn.
 	sqlLines = `
@@ -155,9 +155,17 @@ WITH s AS (
 INSERT INTO @active (id, seq, epoch, place, started, rev, runs, slot, key, flags, attempt, lost, run_at)
 SELECT id, seq, coalesce(epoch, 0), place, now(), rev, coalesce(runs, 0), slot, key, flags, attempt, lost, CASE WHEN runs > 0 THEN run_at END FROM u`
 
+	// sqlLoosen: an arrival that a claim has locked is left to it. To wait for it is a deadlock: the claim may wait for the line.
 	sqlLoosen = `
-UPDATE @pend SET mode = -1, back = false, rev = rev + 1, updated = now() WHERE key = ANY ($1::text[]) AND mode IN (1, 2)
-RETURNING seq, id::text, queue, kind, priority, run_at, key`
+WITH a AS (
+  UPDATE @pend SET mode = -1, back = false, rev = rev + 1, updated = now() WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM @pend WHERE key = ANY ($1::text[]) AND mode = 1 FOR UPDATE SKIP LOCKED))
+  RETURNING seq, id::text, queue, kind, priority, run_at, key
+), w AS (
+  UPDATE @pend SET mode = -1, back = false, rev = rev + 1, updated = now() WHERE key = ANY ($1::text[]) AND mode = 2
+  RETURNING seq, id::text, queue, kind, priority, run_at, key
+)
+SELECT * FROM a UNION ALL SELECT * FROM w`
 
 	// sqlSettle parks the arrivals of keys that were looked at under their lock; of a line that may have been left with a free
 	// turn because its head is locked, the next that can be locked becomes the arrival.

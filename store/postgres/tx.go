@@ -130,6 +130,10 @@ func (t *tx) saw(now time.Time) {
 func (t *tx) Hint(topic string) { t.hint(hint{topic: topic}) }
 
 func (t *tx) hint(h hint) {
+	if !h.pos && !t.joined { // many, and seldom twice
+		t.hints = append(t.hints, h)
+		return
+	}
 	k := h.key()
 	if i, ok := t.hinted[k]; ok {
 		t.hints[i].merge(h)
