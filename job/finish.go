@@ -3,14 +3,11 @@ package job
 import (
 	"context"
 	"errors"
-	"runtime"
 	"slices"
 	"time"
 
 	"github.com/drover-cloud/drover/store"
 )
-
-const maxFlushes = 2 // under way at once: while one waits for the commit, the other fills
 
 // batch is what one flush writes. It is taken once, inside the transaction, and kept when that is repeated.
 type batch struct {
@@ -24,56 +21,6 @@ type batch struct {
 	moves   []Move
 	turns   []Turn // of a plain batch
 	awaited bool   // somebody may have joined what is final now
-}
-
-// wantsFlush says that a flush would find a batch. Manager.mu is held.
-func (m *Manager) wantsFlush() bool {
-	return len(m.pending) > 0 && m.flushes < maxFlushes && m.untaken == 0
-}
-
-// pumpFlushes starts a flush whenever one is wanted, until ctx ends. All are started here, so that their names do not depend
-// on which handler returned first.
-func (m *Manager) pumpFlushes(ctx context.Context) {
-	var delay <-chan time.Time
-	for {
-		fired := false
-		select {
-		case <-ctx.Done():
-		case <-m.pump:
-		case <-delay:
-			delay, fired = nil, true
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if !fired && m.mayFill() {
-			if delay == nil {
-				delay = m.env.Clock.After(m.cfg.FinishDelay)
-			}
-			continue
-		}
-		for m.beginFlush() {
-			m.env.Go("flush", func() { m.flush(ctx) })
-		}
-	}
-}
-
-// mayFill says that more handlers run than a batch holds, so that a short delay fills it.
-func (m *Manager) mayFill() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return !m.stopping && m.executing > m.cfg.FinishBatch && len(m.pending) < m.cfg.FinishBatch
-}
-
-func (m *Manager) beginFlush() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.wantsFlush() {
-		return false
-	}
-	m.flushes++
-	m.untaken++
-	return true
 }
 
 // flush stores a batch of outcomes. While the store is down it tries again as long as the session is trusted: the same
@@ -98,19 +45,6 @@ func (m *Manager) flush(ctx context.Context) {
 		break
 	}
 	m.flushed(b)
-}
-
-// gather lets handlers that are about to return come into the same batch: it yields for as long as that brings more.
-func (m *Manager) gather() {
-	for before := -1; ; runtime.Gosched() {
-		m.mu.Lock()
-		now, done := len(m.pending), m.executing == 0 || len(m.pending) >= m.cfg.FinishBatch
-		m.mu.Unlock()
-		if done || now == before {
-			return
-		}
-		before = now
-	}
 }
 
 // flushInline is flush for Step: one try per batch.
@@ -168,10 +102,10 @@ func (m *Manager) finishPlain(ctx context.Context, tx store.Tx, b *batch) error 
 	for _, o := range b.outs {
 		mv, _ := m.decide(o, nil)
 		b.moves, b.turns = append(b.moves, mv), append(b.turns, o.run.turn())
-		joined = joined || o.run.row.Parent != ""
+		joined = joined || o.run.row.Parent != "" || o.run.row.Lender != ""
 		tx.Hint(JobTopic(mv.ID))
 	}
-	if joined { // most likely: there is more to do then than a store can in one go
+	if joined { // or borrows its turn: there is more to do then than a store can in one go
 		b.turns = nil
 	}
 	if len(b.outs) == 0 {
@@ -190,6 +124,7 @@ func (m *Manager) takeBatch(b *batch) {
 	b.taken = true
 	m.untaken--
 	n := min(len(m.pending), m.cfg.FinishBatch)
+	m.taken = n
 	b.outs = slices.Clone(m.pending[:n])
 	rest := copy(m.pending, m.pending[n:])
 	clear(m.pending[rest:])
