@@ -291,6 +291,52 @@ func TestInside(t *testing.T) {
 			t.Errorf("child %s %+v", j.State, j.Error)
 		}
 	})
+	t.Run("dispatch-37 a child of the same key borrows the turn", func(t *testing.T) {
+		var db memory.Store
+		var r dispatch.Registry
+		var mu sync.Mutex
+		var order []string
+		said := func(s string) { mu.Lock(); defer mu.Unlock(); order = append(order, s) }
+		var jobs *job.Manager
+		jobs = manager(t, &db, func(m *job.Manager) {
+			dispatch.Async(&r, m, "stop", nil, func(context.Context, verb) (int, error) { said("stop"); return 0, nil }, dispatch.SyncKey(onVM))
+			for _, way := range []string{"parks", "blocks"} {
+				dispatch.Async(&r, m, way, nil, func(ctx context.Context, c verb) (int, error) {
+					j, _ := job.FromContext(ctx)
+					out, err := r.Dispatch(ctx, &dispatch.Command{Name: "stop", Params: map[string]string{"vm": c.VM}, Idem: "of " + j.ID})
+					if err != nil {
+						return 0, err
+					}
+					id := out.(dispatch.Accepted).JobID
+					if way == "parks" {
+						_, err = job.Await[int](ctx, id)
+					} else {
+						_, err = jobs.Wait(ctx, id)
+					}
+					if err == nil {
+						said(way)
+					}
+					return 0, err
+				}, dispatch.SyncKey(onVM))
+			}
+			dispatch.Async(&r, m, "outsider", nil, func(context.Context, verb) (int, error) { said("outsider"); return 0, nil }, dispatch.SyncKey(onVM))
+		})
+		for _, way := range []string{"parks", "blocks"} {
+			order = nil
+			params := map[string]string{"vm": "1"}
+			a := accept(t, &r, dispatch.Command{Name: way, Params: params})
+			b := accept(t, &r, dispatch.Command{Name: "outsider", Params: params})
+			if j := final(t, jobs, a.JobID); j.State != job.Succeeded {
+				t.Errorf("%s: %s %+v", way, j.State, j.Error)
+			}
+			final(t, jobs, b.JobID)
+			mu.Lock()
+			if got := fmt.Sprint(order); got != "[stop "+way+" outsider]" {
+				t.Error(got)
+			}
+			mu.Unlock()
+		}
+	})
 	t.Run("dispatch-37 children are accepted while draining", func(t *testing.T) {
 		var db memory.Store
 		var r dispatch.Registry

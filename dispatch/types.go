@@ -1,8 +1,9 @@
 package dispatch
 
 import (
-	"context"
 	"log/slog"
+
+	"github.com/drover-cloud/drover/job"
 )
 
 // UUID is a lower-case UUID of 36 characters; upper case is lowered when bound.
@@ -37,9 +38,5 @@ type Entity struct {
 	Removed          bool // still known, but gone: parameters refuse it unless tagged removed
 }
 
-// Cipher seals secret parameters before they are stored with a job, and opens them when it runs. Every node must open what any
-// node has sealed.
-type Cipher interface {
-	Seal(ctx context.Context, plain []byte) ([]byte, error)
-	Open(ctx context.Context, sealed []byte) ([]byte, error)
-}
+// Cipher seals secret parameters before they are stored with a job, and opens them when it runs: what job.Config.Cipher takes.
+type Cipher = job.Cipher

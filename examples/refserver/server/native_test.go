@@ -59,11 +59,11 @@ func TestNative(t *testing.T) {
 	t.Run("ref-54 Prefer: wait", func(t *testing.T) {
 		n := start(t, "-sim-latency", "300ms")
 		resp, j := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("w1"), "Prefer", "respond-async, wait=20")
-		if resp.StatusCode != 200 || resp.Header.Get("Preference-Applied") != "wait=20" || j["state"] != "succeeded" || resp.Header.Get("Location") != "/v1/jobs/"+fmt.Sprint(j["id"]) {
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Preference-Applied") != "wait=20" || j["state"] != "succeeded" || resp.Header.Get("Location") != "/v1/jobs/"+fmt.Sprint(j["id"]) {
 			t.Fatalf("%d %v %v", resp.StatusCode, resp.Header, j)
 		}
 		vm := fmt.Sprint(j["entity"])
-		if resp, v := n.v1("GET", "/v1/vms/"+vm, ""); resp.StatusCode != 200 || v["name"] != "w1" || v["state"] != "Running" {
+		if resp, v := n.v1("GET", "/v1/vms/"+vm, ""); resp.StatusCode != http.StatusOK || v["name"] != "w1" || v["state"] != "Running" {
 			t.Errorf("%d %v", resp.StatusCode, v)
 		}
 		if resp, _ := n.v1("POST", "/v1/commands/stopVirtualMachine", `{"id":"`+vm+`"}`, "Prefer", "wait=61"); resp.Header.Get("Preference-Applied") != "wait=60" {
@@ -72,7 +72,7 @@ func TestNative(t *testing.T) {
 		slow := start(t, "-sim-latency", "5s")
 		began := time.Now()
 		resp, j = slow.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("w2"), "Prefer", "wait=1")
-		if took := time.Since(began); resp.StatusCode != 202 || resp.Header.Get("Preference-Applied") != "" || j["state"] == "succeeded" || took < time.Second {
+		if took := time.Since(began); resp.StatusCode != http.StatusAccepted || resp.Header.Get("Preference-Applied") != "" || j["state"] == "succeeded" || took < time.Second {
 			t.Errorf("%d after %v: %v", resp.StatusCode, took, j)
 		}
 		waiting := make(chan int, 1)
@@ -90,7 +90,7 @@ func TestNative(t *testing.T) {
 		n := start(t, "-sim-latency", "1s")
 		_, j := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("b1"))
 		path := "/v1/jobs/" + fmt.Sprint(j["id"])
-		if resp, done := n.v1("GET", path+"?wait=30s", ""); resp.StatusCode != 200 || done["state"] != "succeeded" {
+		if resp, done := n.v1("GET", path+"?wait=30s", ""); resp.StatusCode != http.StatusOK || done["state"] != "succeeded" {
 			t.Fatalf("%d %v", resp.StatusCode, done)
 		}
 		resp, _ := n.v1("GET", path, "")
@@ -103,7 +103,7 @@ func TestNative(t *testing.T) {
 	t.Run("live stream", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		req, err := http.NewRequestWithContext(ctx, "GET", n.URL()+"/v1/events", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+"/v1/events", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,25 +122,25 @@ func TestNative(t *testing.T) {
 				frames = append(frames, event)
 			}
 			if event == "gone" { // the stream is live
-				if resp, j := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("live")); resp.StatusCode != 202 {
+				if resp, j := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("live")); resp.StatusCode != http.StatusAccepted {
 					t.Fatal(j)
 				}
 			}
 		}
-		if resp.StatusCode != 200 || !slices.Contains(frames, "hello") || !slices.Contains(frames, "job") {
+		if resp.StatusCode != http.StatusOK || !slices.Contains(frames, "hello") || !slices.Contains(frames, "job") {
 			t.Errorf("%d %v", resp.StatusCode, frames)
 		}
 	})
 	t.Run("ref-41 Idempotency-Key", func(t *testing.T) {
 		resp, first := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("once"), "Idempotency-Key", "k 1")
-		if resp.StatusCode != 202 || resp.Header.Get("Idempotency-Replayed") != "" {
+		if resp.StatusCode != http.StatusAccepted || resp.Header.Get("Idempotency-Replayed") != "" {
 			t.Fatalf("%d %v", resp.StatusCode, first)
 		}
 		var wg sync.WaitGroup
 		for range 20 {
 			wg.Go(func() {
 				resp, again := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("once"), "Idempotency-Key", "k 1")
-				if resp.StatusCode != 202 || resp.Header.Get("Idempotency-Replayed") != "true" || again["id"] != first["id"] || again["entity"] != first["entity"] {
+				if resp.StatusCode != http.StatusAccepted || resp.Header.Get("Idempotency-Replayed") != "true" || again["id"] != first["id"] || again["entity"] != first["entity"] {
 					t.Errorf("%d %v", resp.StatusCode, again)
 				}
 			})
@@ -209,7 +209,7 @@ func TestNative(t *testing.T) {
 	})
 	t.Run("ref-24 typed parameters", func(t *testing.T) {
 		resp, list := n.v1("POST", "/v1/commands/listVirtualMachines", `{"ids":[],"page":1,"pagesize":2,"userdata":false,"tags":[{"key":"a","value":null}]}`)
-		if resp.StatusCode != 200 || list["total"] != 0.0 {
+		if resp.StatusCode != http.StatusOK || list["total"] != 0.0 {
 			t.Errorf("%d %v", resp.StatusCode, list)
 		}
 	})
@@ -223,7 +223,7 @@ func TestNative(t *testing.T) {
 			t.Error("the second page is the first")
 		}
 		for _, q := range []string{"limit=0", "limit=1001", "after=x", "foo=1", "limit=1&limit=2"} {
-			if resp, _ := n.v1("GET", "/v1/vms?"+q, ""); resp.StatusCode != 400 {
+			if resp, _ := n.v1("GET", "/v1/vms?"+q, ""); resp.StatusCode != http.StatusBadRequest {
 				t.Errorf("%s: %d", q, resp.StatusCode)
 			}
 		}
@@ -267,7 +267,7 @@ func problems(t *testing.T, n *node) {
 	_, j := n.v1("POST", "/v1/commands/deployVirtualMachine", deployBody("state"), "Prefer", "wait=20")
 	vm := fmt.Sprint(j["entity"])
 	resp, failed := n.v1("POST", "/v1/commands/startVirtualMachine", `{"id":"`+vm+`"}`, "Prefer", "wait=20")
-	if e, _ := failed["error"].(map[string]any); resp.StatusCode != 200 || failed["state"] != string(job.Failed) || e["code"] != "wrong-state" {
+	if e, _ := failed["error"].(map[string]any); resp.StatusCode != http.StatusOK || failed["state"] != string(job.Failed) || e["code"] != "wrong-state" {
 		t.Errorf("a failed job that was waited for: %d %v", resp.StatusCode, failed)
 	}
 }
