@@ -21,7 +21,7 @@ type Config struct {
 	Tx      store.Runner     // runs the transactions of Store; default DB
 	Store   Store            // default DB.Jobs()
 	Notify  store.Notifier   // default DB.Notifier(); nil = poll only
-	Session *lease.Session   // nil only with empty Queues; run by the host, added to its Group before the manager
+	Session *lease.Session   // nil only with empty Queues, and then no rounds: nothing is promoted or swept here; run by the host, added to its Group before the manager
 	Turns   *syncqueue.Queue // nil = default policies on the Store's own Turns()
 	// Queues are the workers per queue, 0 to 100 000 each. Nil = {"default": 100}; empty = this node only submits.
 	Queues map[string]int
