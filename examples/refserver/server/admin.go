@@ -104,11 +104,22 @@ func (c *Config) writeKeys(ctx context.Context, all *cloud.Cloud, user string, r
 		return err
 	}
 	file := filepath.Join(c.Data, filepath.Base(user)+".env")
-	if err := os.WriteFile(file, envFile("http://"+c.Listen, k), 0o600); err != nil {
+	if err := os.WriteFile(file, envFile(c.endpoint(), k), 0o600); err != nil {
 		return &FlagError{"data", err}
 	}
 	_, err = fmt.Fprintf(c.Stdout, "keys of %s: %s\n", user, file)
 	return err
+}
+
+// endpoint is where the server of this directory answers, as far as it has said so.
+func (c *Config) endpoint() string {
+	text, _ := os.ReadFile(filepath.Join(c.Data, "admin.env")) // there is none before the first start
+	for line := range strings.Lines(string(text)) {
+		if url, ok := strings.CutPrefix(strings.TrimSpace(line), "DROVER_ENDPOINT="); ok {
+			return strings.TrimSuffix(url, "/client/api")
+		}
+	}
+	return "http://" + c.Listen
 }
 
 func envFile(url string, k cloud.Credentials) []byte {

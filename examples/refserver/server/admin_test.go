@@ -28,7 +28,7 @@ func TestAdmin(t *testing.T) {
 		}
 		file := filepath.Join(dir, "alice.env")
 		text, err := os.ReadFile(file)
-		if err != nil || !strings.Contains(said, file) || strings.Contains(said, "SECRET") {
+		if err != nil || !strings.Contains(said, file) || strings.Contains(said, "SECRET") || !strings.Contains(string(text), n.URL()) {
 			t.Errorf("%q, %v", said, err)
 		}
 		return string(text)
