@@ -36,7 +36,7 @@ func Example() {
 	mux.Handle("/ops/", http.StripPrefix("/ops", page)) // and page.Run in the host's Group, for live updates
 
 	for _, user := range []string{"", "guest", "operator"} {
-		r := httptest.NewRequest("GET", "/ops/jobs", nil)
+		r := httptest.NewRequest(http.MethodGet, "/ops/jobs", nil)
 		if user != "" {
 			r.SetBasicAuth(user, "open sesame")
 		}
