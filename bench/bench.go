@@ -50,13 +50,16 @@ func (b *bench) run(w io.Writer) (err error) {
 		}
 		res.Rows = append(res.Rows, r)
 		fmt.Fprintf(os.Stderr, "%s done in %.0f s\n", l.id, r.Seconds)
+		res.Conditions.finish()
+		if err := res.save(b.out); err != nil { // after each: a run takes long
+			return err
+		}
 		if b.ctx.Err() != nil {
 			break
 		}
 	}
-	res.Conditions.finish()
 	res.print(w)
-	return errors.Join(append(errs, res.save(b.out))...)
+	return errors.Join(errs...)
 }
 
 func (b *bench) measure(l workload) row {
