@@ -13,7 +13,7 @@ const (
 
 // wantsFlush says that a flush would find a batch, or, while the pump waits for one to fill, that it has. Manager.mu is held.
 func (m *Manager) wantsFlush() bool {
-	return len(m.pending) > 0 && m.flushes < maxFlushes && m.untaken == 0 && !(m.filling && m.mayFill())
+	return len(m.pending) > 0 && m.flushes < maxFlushes && m.untaken == 0 && (!m.filling || !m.mayFill())
 }
 
 // pumpFlushes starts a flush whenever one is wanted, until ctx ends. All are started here, so that their names do not depend
