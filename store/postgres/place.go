@@ -19,10 +19,10 @@ const (
 	// sqlWaiter locks a waiter; who is granted in this moment is none.
 	sqlWaiter = `SELECT 1 FROM @pend WHERE seq = $1 AND mode IN (1, 2) FOR UPDATE`
 
-	// sqlHolds: the job holds a turn, or would if its key had a limit; by drover_done_pkey, drover_pend_seq, drover_active_pkey.
+	// sqlHolds: the job holds a turn, or would if its key had a limit; by drover_pend_seq, and through what runs: for an error only.
 	sqlHolds = `
 SELECT EXISTS (SELECT 1 FROM @pend p WHERE seq = $1 AND key IS NOT NULL AND (mode = -1 OR EXISTS (SELECT 1 FROM @active a WHERE a.id = p.id AND a.slot IS NOT NULL)))
-  OR EXISTS (SELECT 1 FROM @active WHERE key IS NOT NULL AND session IS NOT NULL AND seq = $1)`
+  OR EXISTS (SELECT 1 FROM @active WHERE session IS NOT NULL AND key IS NOT NULL AND seq = $1)`
 
 	sqlFirst   = `SELECT seq FROM @pend WHERE key = $1 AND mode IN (1, 2) ORDER BY key, place LIMIT 1`
 	sqlPlaceOf = `SELECT place FROM @pend WHERE seq = $1 AND key = $2 AND mode IN (1, 2)`
