@@ -86,9 +86,9 @@ func alike(rows []job.Row, todo []int) bool {
 
 // columnsAlike are the arguments of sqlInsertSame.
 func columnsAlike(rows []job.Row, todo []int) []any {
-	ids, args := make([]string, len(todo)), make([]*string, len(todo))
+	ids, args := make([]uuid, len(todo)), make([]*string, len(todo))
 	for k, i := range todo {
-		ids[k], args[k] = rows[i].ID, nullJSON(rows[i].Args)
+		ids[k], args[k] = asUUID(rows[i].ID), nullJSON(rows[i].Args)
 	}
 	c := columns(rows, todo[:1])
 	return []any{ids, c.queue[0], c.kind[0], c.prio[0], c.at[0], args, c.bits[0], c.attempts[0], c.timeout[0], c.print[0],
