@@ -3,7 +3,6 @@ package flow
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"iter"
 	"slices"
 	"strconv"
@@ -166,7 +165,7 @@ func (h *history) forgive(j *job.Job) {
 func cause(data json.RawMessage) string {
 	e := new(job.Error)
 	if err := json.Unmarshal(data, e); err != nil {
-		return fmt.Sprintf("%s", data)
+		return string(data)
 	}
 	return e.Text
 }

@@ -91,7 +91,7 @@ func (s *Set) Step(ctx context.Context) (next time.Time, err error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	return s.pass(ctx, func(r *run) { s.inline(r) }), nil
+	return s.pass(ctx, func(r *run) { _ = s.inline(r) }), nil
 }
 
 // RunDue is Step that returns what the runs returned, joined.

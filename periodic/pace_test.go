@@ -116,7 +116,7 @@ func TestDecorators(t *testing.T) {
 			end := l.at("a")[11]
 			same(l.t, "the last try", end.Round(time.Millisecond), 273592*time.Millisecond)
 			st := statusOf(l.t, l.Set, "a")
-			same(l.t, "error", st.Err, error(periodic.ErrBudget))
+			same(l.t, "error", st.Err, periodic.ErrBudget)
 			same(l.t, "state", st.State, "finished")
 			list(l.t, "max 60 s", gaps(l.at("b")), secs(append(sleeps[:9:9], 60, 60, 60)...)...)
 			list(l.t, "progress", gaps(l.at("c")), secs(1, 1, 1)...)
@@ -289,7 +289,7 @@ func TestUntil(t *testing.T) {
 		start := time.Now()
 		time.AfterFunc(time.Minute, cancel)
 		_, err = periodic.Until(ctx, drover.Env{Logger: quiet}, periodic.Delay(time.Hour), func(context.Context) (int, bool, error) { return 0, false, nil })
-		same(t, "error", err, error(context.Canceled))
+		same(t, "error", err, context.Canceled)
 		same(t, "at", time.Since(start), time.Minute)
 		start = time.Now()
 		noon, _ := periodic.Calendar("0 12 * * *", nil)

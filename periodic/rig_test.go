@@ -148,7 +148,7 @@ func (l *live) stop() {
 
 // till lets time pass until d after the start.
 func (l *live) till(d time.Duration) {
-	time.Sleep(l.start.Add(d).Sub(time.Now()))
+	time.Sleep(time.Until(l.start.Add(d)))
 	synctest.Wait()
 }
 

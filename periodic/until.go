@@ -135,7 +135,7 @@ func (l *looping) called() error {
 		}
 		if g, ok := unwrap(l.s).(grid); ok {
 			d := time.Duration(g)
-			l.last.Due = l.last.Due.Add((late - 1) / d * d)
+			l.last.Due = l.last.Due.Add((late - 1).Truncate(d))
 		}
 	}
 }

@@ -69,12 +69,9 @@ func TestWallClock(t *testing.T) {
 			for i, at := range ran["every"] {
 				same(t, "every", at, time.Duration(i+1)*10*time.Minute)
 			}
-			want := []time.Duration{60, 120, 240, 300} // 2:00 does not come again; 3:00 is an hour later
+			want := secs(3600, 7200, 14400, 18000) // 2:00 does not come again; 3:00 is an hour later
 			if c.events > 0 {
-				want = []time.Duration{60, 120, 180, 240, 300} // 22:00, 23:00, 0:00
-			}
-			for i := range want {
-				want[i] *= time.Minute
+				want = secs(3600, 7200, 10800, 14400, 18000) // 22:00, 23:00, 0:00
 			}
 			list(t, "calendar", ran["cron"], want...)
 			same(t, "events", len(sink.logged("periodic.clock")), c.events)

@@ -14,7 +14,7 @@ func BenchmarkExplore(b *testing.B) {
 	worlds := func(t *testing.T) {
 		testkit.Explore(t, b.N, func(w *testkit.World) {
 			storm(w, 40)
-			points.Add(int64(w.Stats().Points))
+			points.Add(w.Stats().Points)
 		}, testkit.Strict(false))
 	}
 	any := func(string, string) (bool, error) { return true, nil }

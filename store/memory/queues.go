@@ -90,7 +90,7 @@ func (t *tx) apply(l *line) {
 	if l.paused && !wasPaused { // granted but not claimed: back to their places
 		for _, part := range []*set{&l.holders, &l.others} {
 			for _, r := range slices.Collect(part.all()) {
-				if r.State == job.Ready && !(r.Turn && j.borrowed(r)) {
+				if r.State == job.Ready && (!r.Turn || !j.borrowed(r)) {
 					t.update(r, func(r *rec) {
 						r.Turn, r.since = false, time.Time{}
 						r.joinLine(t)

@@ -31,15 +31,15 @@ RETURNING epoch`, func(scan func(...any) error) error { return scan(&epoch) }, n
 	if err != nil || epoch > 0 {
 		return epoch, 0, err
 	}
-	// Unfinished: for how many µs a live session is at it still; nobody is: it is given up.
-	err = t.query(ctx, `SELECT (SELECT extract(epoch FROM until - now()) * 1000000 FROM @session WHERE epoch = g.session AND `+live+`)::bigint
+	// Unfinished: for how long a live session is at it still; nobody is: it is given up.
+	err = t.query(ctx, `SELECT (SELECT extract(epoch FROM until - now()) FROM @session WHERE epoch = g.session AND `+live+`)::float8
 FROM @ledger g WHERE name = $1 AND due = $2 AND NOT done`, func(scan func(...any) error) error {
-		var left *int64
+		var left *float64 // seconds
 		err := scan(&left)
 		if left == nil {
 			epoch = -1
 		} else {
-			wait = max(time.Duration(*left), 1) * time.Microsecond
+			wait = time.Duration(max(*left*1e9, 1))
 		}
 		return err
 	}, name, due.UTC())

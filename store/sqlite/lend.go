@@ -120,7 +120,7 @@ func (t *tx) lendOne(ctx context.Context, lender string) (gs []granted, origin s
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return nil, "", err
 	}
-	if turn && !left && state != job.Parked && !(state == job.Running && flags&job.Lending != 0) {
+	if turn && !left && state != job.Parked && (state != job.Running || flags&job.Lending == 0) {
 		return nil, "", nil
 	}
 	gs, err = t.borrower(ctx, lender)

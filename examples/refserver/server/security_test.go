@@ -453,7 +453,7 @@ func TestTransport(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = r.Body.Close()
-		if r.StatusCode != 200 || r.Header.Get("Strict-Transport-Security") == "" || r.Header.Get("Server") != "" {
+		if r.StatusCode != http.StatusOK || r.Header.Get("Strict-Transport-Security") == "" || r.Header.Get("Server") != "" {
 			t.Errorf("%v", r)
 		}
 		if r, err := get(tls.VersionTLS11); err == nil {
