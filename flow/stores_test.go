@@ -209,7 +209,7 @@ func TestStores(t *testing.T) {
 					f.Errorf("%s, %d writes for 7 steps", j.State, p.logs.Load())
 				}
 				f.final(p, f.submit(p, "c"))
-				if n := p.logs.Load() - 7; n != 6+1 { // and the job's own row about its failure
+				if n := p.logs.Load() - 7; n != 6 {
 					f.Errorf("%d writes for 3 steps and their undo", n)
 				}
 			})

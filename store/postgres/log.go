@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/drover-cloud/drover/job"
@@ -26,21 +27,16 @@ SELECT id, name, coalesce((SELECT max(n) FROM @step s WHERE s.id = r.id), 0) + i
 FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::text[]) WITH ORDINALITY r(id, name, epoch, node, data, i) ORDER BY i
 ON CONFLICT (id, name) DO NOTHING`
 
-	// sqlJournal numbers rows by drover_extra.notes; of those that a full journal has no room for, the last row, $9, tells the number.
+	// sqlNotes counts the rows of journals.
+	sqlNotes = `
+INSERT INTO @extra AS x (id, notes) SELECT id, count(*) FROM unnest($1::uuid[]) id GROUP BY id ORDER BY id
+ON CONFLICT (id) DO UPDATE SET notes = x.notes + excluded.notes RETURNING id::text, notes`
+
+	// sqlJournal writes rows by their numbers; only the one that tells what a full journal has no room for is there already.
 	sqlJournal = `
-WITH e AS MATERIALIZED (
-  SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::bool[]) WITH ORDINALITY e(id, at, epoch, node, text, data, failure, o)
-), n AS (
-  INSERT INTO @extra AS x (id, notes) SELECT id, count(*) FROM e GROUP BY id ORDER BY id
-  ON CONFLICT (id) DO UPDATE SET notes = x.notes + excluded.notes RETURNING id, notes
-), r AS MATERIALIZED (
-  SELECT e.*, n.notes, n.notes + 1 - row_number() OVER (PARTITION BY e.id ORDER BY e.o DESC) AS n FROM e JOIN n ON n.id = e.id
-), w AS (
-  INSERT INTO @journal (id, n, at, epoch, node, text, data, failure)
-  SELECT id, n, coalesce(at, now()), epoch, node, text, data, failure FROM r WHERE n <= $8::int
-)
 INSERT INTO @journal (id, n, at, epoch, node, text, data, failure)
-SELECT id, $8::int + 1, coalesce(at, now()), epoch, node, $9, (notes - $8::int)::text, true FROM r WHERE n = notes AND notes > $8::int
+SELECT id, n, coalesce(at, now()), epoch, node, text, data, failure
+FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::bool[]) r(id, n, at, epoch, node, text, data, failure)
 ON CONFLICT (id, n) DO UPDATE SET at = excluded.at, epoch = excluded.epoch, node = excluded.node, data = excluded.data`
 
 	sqlSubscribe = `INSERT INTO @topic (topic, seq, id, parked) SELECT t, j.seq, j.id, false FROM @job j CROSS JOIN unnest($2::text[]) u(t) WHERE j.id = $1::uuid
@@ -225,10 +221,42 @@ func (b *logBatch) note(id string, e *job.Entry, data *string) {
 	b.data, b.failures = append(b.data, data), append(b.failures, e.Failure)
 }
 
+// journal numbers the rows and writes those that have room; the last of the others becomes the row that counts them.
 func (b *logBatch) journal(ctx context.Context, t *tx) error {
 	if len(b.ids) == 0 {
 		return nil
 	}
-	_, err := t.exec(ctx, sqlJournal, b.ids, b.at, b.epochs, b.nodes, b.texts, b.data, b.failures, job.MaxJournal, job.DroppedText)
+	notes := map[string]int64{}
+	err := t.query(ctx, sqlNotes, func(scan func(...any) error) error {
+		var id string
+		var n int64
+		err := scan(&id, &n)
+		notes[id] = n
+		return err
+	}, b.ids)
+	if err != nil {
+		return err
+	}
+	var w logBatch
+	var ns []int64
+	told := map[string]bool{}
+	for i := len(b.ids) - 1; i >= 0; i-- {
+		id, text, data, failure := b.ids[i], b.texts[i], b.data[i], b.failures[i]
+		n := notes[id]
+		notes[id]--
+		if n > job.MaxJournal {
+			if told[id] {
+				continue
+			}
+			told[id] = true
+			dropped := strconv.FormatInt(n-job.MaxJournal, 10)
+			n, text, data, failure = job.MaxJournal+1, job.DroppedText, &dropped, true
+		}
+		ns = append(ns, n)
+		w.ids, w.nodes, w.texts = append(w.ids, id), append(w.nodes, b.nodes[i]), append(w.texts, text)
+		w.at, w.epochs = append(w.at, b.at[i]), append(w.epochs, b.epochs[i])
+		w.data, w.failures = append(w.data, data), append(w.failures, failure)
+	}
+	_, err = t.exec(ctx, sqlJournal, w.ids, ns, w.at, w.epochs, w.nodes, w.texts, w.data, w.failures)
 	return err
 }

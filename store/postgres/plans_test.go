@@ -55,6 +55,8 @@ var (
 	schemas = regexp.MustCompile(`"s\d+"\.drover_`)
 	// What may read all of drover_active, which has a row per running job: an operator's page and lines, and what is left of a session.
 	running = []string{"FROM drover_active WHERE session IS NOT NULL AND", "FROM drover_active WHERE key >= ", "session = ANY (", "a.session = s.epoch"}
+	// What reads every row of a state in the narrow tables: the counts, and an operator's page of a state filtered by what has no index.
+	states = []string{"count(*), min(", "FROM (SELECT id, seq FROM ((SELECT id, seq FROM drover_pend WHERE (mode "}
 	// What is asked of all there is: the audit of lines, the list of sessions and leases, the list of hosts, a text in any job.
 	all = []string{"strpos(lower(j.kind)", "SELECT DISTINCT key FROM drover_pend WHERE mode = 2 AND key >= ' ' EXCEPT", "UNION ALL\nSELECT n.name, true", "FROM drover_host ORDER BY host"}
 )
@@ -63,7 +65,7 @@ var (
 func scans(text, plan string) (bad []string) {
 	has := func(part string) bool { return strings.Contains(text, part) }
 	for _, m := range scanned.FindAllStringSubmatch(plan, -1) {
-		if slices.ContainsFunc(all, has) || m[1] == "active" && slices.ContainsFunc(running, has) {
+		if slices.ContainsFunc(all, has) || m[1] == "active" && slices.ContainsFunc(running, has) || m[1] != "job" && slices.ContainsFunc(states, has) {
 			continue
 		}
 		bad = append(bad, m[0])

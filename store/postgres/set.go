@@ -85,8 +85,8 @@ var countSources = map[job.State]string{
 	job.Waiting:   `SELECT queue, 'waiting', count(*), min(run_at) FROM @pend WHERE mode IN (1, 2) GROUP BY queue`,
 	job.Scheduled: `SELECT queue, 'scheduled', count(*), min(run_at) FROM @pend WHERE mode = 3 GROUP BY queue`,
 	job.Parked:    `SELECT queue, 'parked', count(*), min(run_at) FROM @pend WHERE mode = 5 GROUP BY queue`,
-	job.Running: `SELECT j.queue, 'running', count(*), min(coalesce(a.run_at, j.run_at)) FROM @active a JOIN @job j ON j.id = a.id
-WHERE a.session IS NOT NULL GROUP BY j.queue`,
+	job.Running: `SELECT j.queue, 'running', count(*), min(coalesce(a.run_at, j.run_at)) FROM @active a
+CROSS JOIN LATERAL (SELECT queue, run_at FROM @job WHERE @job.id = a.id OFFSET 0) j WHERE a.session IS NOT NULL GROUP BY j.queue`,
 }
 
 // counts is one statement on one snapshot.
