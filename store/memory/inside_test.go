@@ -182,7 +182,7 @@ func TestModel(t *testing.T) {
 				}
 				return nil
 			})
-			if err != nil && !(undo && errors.Is(err, errUndo)) {
+			if err != nil && (!undo || !errors.Is(err, errUndo)) {
 				t.Fatalf("seed %d, step %d: %v", seed, step, err)
 			}
 			now := s.jobs.picture()
