@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -336,14 +335,18 @@ func TestLive(t *testing.T) {
 		})
 	})
 	t.Run("console-22 revoked during a stream", func(t *testing.T) {
-		var revoked error
+		var revoked atomic.Bool
 		inRig(t, func(c *console.Config) {
-			c.Auth = func(*http.Request) (console.Principal, error) { return console.Principal{Name: "a"}, revoked }
+			c.Auth = func(*http.Request) (console.Principal, error) {
+				if revoked.Load() {
+					return console.Principal{}, fmt.Errorf("%w: revoked", console.ErrForbidden)
+				}
+				return console.Principal{Name: "a"}, nil
+			}
 		}, func(r *rig) {
 			v := view(r.c, "")
 			time.Sleep(30 * time.Second)
-			revoked = errors.New("revoked")
-			revoked = fmt.Errorf("%w: %w", console.ErrForbidden, revoked)
+			revoked.Store(true)
 			at := time.Now()
 			<-v.done
 			if d := time.Since(at); d > 75*time.Second {
