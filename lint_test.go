@@ -36,6 +36,7 @@ var arrows = map[string][]string{
 	"testkit/...":          {"any"},
 	"internal/testkit/...": {"any"},
 	"internal/chaos/...":   {"any"},
+	"internal/jobjson":     {"job", "syncqueue"},
 	"internal/...":         {"."}, // leaves, for anyone
 	"examples/...":         {"any"},
 	"cmd/...":              {"any"},

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -51,7 +52,7 @@ func (c *Console) listJobs(r *http.Request) (*answer, error) {
 	}
 	out := list[jobObject]{Items: make([]jobObject, len(js.Items)), Next: js.Next}
 	for i, j := range js.Items {
-		out.Items[i] = objectOf(j)
+		out.Items[i] = jobjson.Of(j)
 	}
 	return ok(out)
 }
@@ -173,7 +174,7 @@ func (c *Console) children(r *http.Request) (*answer, error) {
 		Counts map[job.State]int `json:"counts"`
 	}{make([]jobObject, len(js)), counts}
 	for i, j := range js {
-		out.Items[i] = objectOf(j)
+		out.Items[i] = jobjson.Of(j)
 	}
 	return ok(out)
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -108,14 +109,14 @@ func (c *Console) overviewJobs(ctx context.Context, o *overviewObject) (err erro
 		return err
 	}
 	for _, j := range running {
-		o.Running = append(o.Running, objectOf(j))
+		o.Running = append(o.Running, jobjson.Of(j))
 	}
 	waiting, err := one(job.Waiting, 1, false)
 	if err != nil {
 		return err
 	}
 	if len(waiting) > 0 {
-		w := objectOf(waiting[0])
+		w := jobjson.Of(waiting[0])
 		o.Oldest = &w
 	}
 	from := c.now().Add(-lookBack).Truncate(time.Minute)
@@ -157,7 +158,7 @@ func (c *Console) blocked(ctx context.Context) ([]blockedObject, error) {
 		if b.Job == nil || !visible(who(ctx), b.Job) {
 			continue
 		}
-		o := objectOf(b.Job)
+		o := jobjson.Of(b.Job)
 		bs = append(bs, blockedObject{&o, o.Key, b.Why, b.Holder.Content, b.Holder.Holder, b.Line, b.Cycle, stamp(b.Since)})
 	}
 	return bs, nil

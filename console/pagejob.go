@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -70,7 +71,7 @@ func (v *views) job(r *http.Request, p *page) (string, error) {
 		b.Journal = append(b.Journal, c.entryOf(j.Kind, e))
 	}
 	for _, k := range past.children {
-		b.Children = append(b.Children, objectOf(k))
+		b.Children = append(b.Children, jobjson.Of(k))
 	}
 	b.ArgsTree, b.ResTree = treeOf(b.Args), treeOf(b.Result)
 	if j.Error != nil {

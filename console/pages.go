@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/syncqueue"
@@ -97,7 +98,7 @@ func (v *views) jobs(r *http.Request, p *page) (string, error) {
 	}
 	b := jobsPage{Q: q.Get("q"), Newest: query.Newest, Filter: map[string]string{}, Tabs: tabsOf(q, counts)}
 	for _, j := range js.Items {
-		b.Items = append(b.Items, objectOf(j))
+		b.Items = append(b.Items, jobjson.Of(j))
 	}
 	if js.Next != "" {
 		b.Next = with(q, "after", js.Next)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/syncqueue"
 )
@@ -94,7 +95,7 @@ func (c *Console) lines(ctx context.Context, f syncqueue.Filter) (ls []lineObjec
 	ls = make([]lineObject, len(stats))
 	for i, s := range stats {
 		limit, paused := policyOf(pol, s.Key)
-		ls[i] = lineObject{keyObject{s.Key.Kind, s.Key.ID}, limit, paused != "", s.Running, s.Pending, s.Oldest.Milliseconds()}
+		ls[i] = lineObject{keyObject{Kind: s.Key.Kind, ID: s.Key.ID}, limit, paused != "", s.Running, s.Pending, s.Oldest.Milliseconds()}
 	}
 	return ls, nil
 }
@@ -196,13 +197,13 @@ func (c *Console) line(ctx context.Context, k syncqueue.Key) (*keyLine, error) {
 			return nil, err
 		}
 	}
-	l := &keyLine{Key: keyObject{k.Kind, k.ID}, Holders: []itemObject{}, Waiters: []itemObject{}}
+	l := &keyLine{Key: keyObject{Kind: k.Kind, ID: k.ID}, Holders: []itemObject{}, Waiters: []itemObject{}}
 	l.Limit, l.Why = policyOf(pol, k)
 	l.Paused = l.Why != ""
 	for _, it := range items {
 		o := itemObject{Seq: it.Seq, Holder: it.Holder, Epoch: it.Epoch, Enqueued: stamp(it.Enqueued), Since: stamp(it.Since)}
 		if j := js[it.Content]; j != nil && visible(who(ctx), j) {
-			jo := objectOf(j)
+			jo := jobjson.Of(j)
 			o.Job, o.Content = &jo, it.Content
 		} else if who(ctx).Account == "" {
 			o.Content = it.Content

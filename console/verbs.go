@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -52,7 +53,7 @@ func (c *Console) wrong(r *http.Request, id string, err error) error {
 	p := problemOf(err)
 	if p.Status == http.StatusConflict || p.Code == "invalid" {
 		if j, gerr := c.get(r.Context(), id); gerr == nil {
-			p.Code, p.Status, p.Current = "wrong-state", http.StatusConflict, objectOf(j)
+			p.Code, p.Status, p.Current = "wrong-state", http.StatusConflict, jobjson.Of(j)
 			p.Detail = "the job is " + string(j.State) + " now: " + p.Detail
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/chance"
 )
 
 const stuckLog = 30 * time.Second
@@ -164,11 +165,10 @@ type spreadPolicy struct {
 
 func (p spreadPolicy) NextBackOff() time.Duration {
 	d := p.BackOff.NextBackOff()
-	if d == backoff.Stop || p.share == 0 {
+	if d == backoff.Stop {
 		return d
 	}
-	u := float64(p.env.Rand.Uint64()>>11) / (1 << 53)
-	return d + time.Duration(p.share*(2*u-1)*float64(d))
+	return chance.Around(p.env.Rand, d, p.share)
 }
 
 // steady makes policy's delays depend on env only.

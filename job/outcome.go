@@ -10,6 +10,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/drover-cloud/drover/internal/chance"
 	"github.com/drover-cloud/drover/store"
 )
 
@@ -222,8 +223,5 @@ func (m *Manager) delay(policy func() backoff.BackOff, attempt int) time.Duratio
 			return backoff.Stop
 		}
 	}
-	if jitter > 0 {
-		d += time.Duration(float64(d) * jitter * (2*m.random() - 1))
-	}
-	return max(0, min(d, math.MaxInt64/4))
+	return max(0, min(chance.Around(m.env.Rand, d, max(jitter, 0)), math.MaxInt64/4))
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/chance"
 	"github.com/drover-cloud/drover/store"
 )
 
@@ -96,7 +97,7 @@ func (m *Manager) fullRound(ctx context.Context, now time.Time) error {
 	var got Claimed
 	var poll time.Duration
 	err := m.inOne(ctx, func(ctx context.Context, tx store.Tx) (err error) {
-		poll = m.cfg.Poll - time.Duration(float64(m.cfg.Poll)*m.random()/10)
+		poll = m.cfg.Poll - time.Duration(float64(m.cfg.Poll)*chance.Unit(m.env.Rand)/10)
 		got, err = m.probe(ctx, tx)
 		return err
 	})
@@ -168,9 +169,4 @@ func (m *Manager) noteNext(storeNow time.Time, got *Claimed) {
 		return
 	}
 	m.due = earliest(m.due, now.Add(max(got.Next.Sub(storeNow), time.Millisecond)))
-}
-
-// random is a number in [0, 1).
-func (m *Manager) random() float64 {
-	return float64(m.env.Rand.Uint64()>>11) / (1 << 53)
 }

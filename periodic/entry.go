@@ -75,7 +75,7 @@ func (s *Set) shift(e *entry, spread time.Duration, now time.Time) {
 	if e.single != nil {
 		anchor = e.single.anchor(e, now)
 	}
-	if onWallClock(e.When) || e.single != nil {
+	if e.onWall() {
 		anchor = anchor.Round(0)
 	}
 	e.last = Run{Name: e.Name, Due: anchor, Started: anchor, Ended: anchor}

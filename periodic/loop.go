@@ -155,15 +155,15 @@ func (s *Set) clockSet(now time.Time) {
 		return
 	}
 	s.log.Warn("periodic.clock", "was", seen.Round(0), "is", now.Round(0))
-	for _, e := range s.queue {
-		if onWallClock(e.When) && e.single == nil {
+	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
+		e := s.entries[name]
+		if !e.begun || !onWallClock(e.When) {
+			continue
+		}
+		if e.single == nil && e.index >= 0 {
 			s.shift(e, 0, now)
 		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.entries)) {
-		if e := s.entries[name]; e.begun && onWallClock(e.When) {
-			e.schedule(now)
-		}
+		e.schedule(now)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/chance"
 )
 
 // Policy is an exponential backoff with a budget of time. Zero fields are 1 s, factor 1.5, at most 300 s, budget 300 s, jitter
@@ -101,19 +102,8 @@ func (b *exponential) NextBackOff() time.Duration {
 	if d == backoff.Stop {
 		return d
 	}
-	return max(spread(b.rand, d, b.policy.Jitter), b.policy.Min)
+	return max(chance.Around(b.rand, d, b.policy.Jitter), b.policy.Min)
 }
-
-// spread is d · (1 ± share).
-func spread(src rand.Source, d time.Duration, share float64) time.Duration {
-	if share == 0 {
-		return d
-	}
-	return time.Duration(float64(d) * (1 + share*(2*unit(src)-1)))
-}
-
-// unit is uniform in [0, 1).
-func unit(src rand.Source) float64 { return float64(src.Uint64()>>11) / (1 << 53) }
 
 // upTo is uniform in [0, max), by the nanosecond.
 func upTo(src rand.Source, max time.Duration) time.Duration {

@@ -131,10 +131,10 @@ func (s *Set) Add(tasks ...Task) error {
 func (s *Set) Remove(name string) error {
 	s.init()
 	s.mu.Lock()
-	e := s.entries[name]
-	if e == nil {
+	e, err := s.known(name)
+	if err != nil {
 		s.mu.Unlock()
-		return fmt.Errorf("%w: %q", ErrUnknown, name)
+		return err
 	}
 	delete(s.entries, name)
 	e.gone, e.queued, e.removed = true, nil, make(chan struct{})
@@ -190,14 +190,25 @@ func inTask() bool {
 	}
 }
 
+// known is the task of that name. The caller holds the lock.
+func (s *Set) known(name string) (*entry, error) {
+	if e := s.entries[name]; e != nil {
+		return e, nil
+	}
+	return nil, fmt.Errorf("%w: %q", ErrUnknown, name)
+}
+
 // with runs f on a task that is there and not finished, under the lock, and has it scheduled anew.
 func (s *Set) with(name string, f func(e *entry, now time.Time) error) error {
 	s.init()
 	now := s.env.Clock.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e := s.entries[name]
-	if e == nil || e.finished {
+	e, err := s.known(name)
+	if err != nil {
+		return err
+	}
+	if e.finished {
 		return fmt.Errorf("%w: %q", ErrUnknown, name)
 	}
 	if err := f(e, now); err != nil {
@@ -267,10 +278,10 @@ func (s *Set) Reschedule(name string, to Schedule) error {
 func (s *Set) RunOnce(ctx context.Context, name string) error {
 	s.init()
 	s.mu.Lock()
-	e := s.entries[name]
-	if e == nil {
+	e, err := s.known(name)
+	if err != nil {
 		s.mu.Unlock()
-		return fmt.Errorf("%w: %q", ErrUnknown, name)
+		return err
 	}
 	r := s.newRun(ctx, e, s.env.Clock.Now())
 	r.once = true

@@ -64,26 +64,28 @@ type looping struct {
 }
 
 func newLooping(e drover.Env, s Schedule) *looping {
-	l := &looping{env: e, s: s}
-	for w := s; ; {
-		if t, ok := w.(tolerant); ok {
-			l.max, w = t.max, t.Schedule
-			continue
-		}
-		if f, ok := w.(first); ok {
-			w = f.Schedule
-			continue
-		}
-		break
-	}
 	now := e.Clock.Now()
-	l.last = Run{Due: now, Started: now, Ended: now}
-	if due, ok := firstCall(s, l.last); ok {
-		l.last.Due = due
-	} else {
-		l.last.Due = time.Time{}
+	l := &looping{env: e, s: s, max: tolerance(s), last: Run{Due: now, Started: now, Ended: now}}
+	due, ok := firstCall(s, l.last)
+	if !ok {
+		due = time.Time{}
 	}
+	l.last.Due = due
 	return l
+}
+
+// tolerance is the innermost Continue's.
+func tolerance(s Schedule) (max int) {
+	for {
+		switch w := s.(type) {
+		case tolerant:
+			max, s = w.max, w.Schedule
+		case first:
+			s = w.Schedule
+		default:
+			return max
+		}
+	}
 }
 
 // firstCall is when f is called first: a grid's first point is the start.

@@ -81,6 +81,14 @@ func parseKey(s string) (syncqueue.Key, error) {
 	return k, k.Validate()
 }
 
+// parseTarget reads KIND or KIND/ID; of a kind the ID is "".
+func parseTarget(s string) (syncqueue.Key, error) {
+	if !strings.Contains(s, "/") {
+		return syncqueue.Key{Kind: s}, nil
+	}
+	return parseKey(s)
+}
+
 func filterFlags() (fs []cli.Flag) {
 	for _, f := range filters {
 		if f.many {

@@ -51,15 +51,7 @@ func flowColor(s string) string {
 
 // jobsFlow lists what became of the steps of the flows in a job, or of a debt.
 func (a *app) jobsFlow(ctx context.Context, c *cli.Command) error {
-	args, err := want(c, 1, 1)
-	if err != nil {
-		return err
-	}
-	t, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := t.resolve(ctx, args[0])
+	t, id, err := a.one(ctx, c)
 	if err != nil {
 		return err
 	}

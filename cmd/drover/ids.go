@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/urfave/cli/v3"
+
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -121,4 +123,17 @@ func (t *target) atMost(ctx context.Context, q job.Query, limit int) (js []*job.
 		}
 		q.After = next
 	}
+}
+
+// one connects and resolves the only argument of c, a job's id.
+func (a *app) one(ctx context.Context, c *cli.Command) (t *target, id string, err error) {
+	args, err := want(c, 1, 1)
+	if err != nil {
+		return nil, "", err
+	}
+	if t, err = a.connect(ctx); err != nil {
+		return nil, "", err
+	}
+	id, err = t.resolve(ctx, args[0])
+	return t, id, err
 }

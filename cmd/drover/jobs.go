@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -74,7 +75,7 @@ func (a *app) jobs() *cli.Command {
 func jobView() view[*job.Job] {
 	return view[*job.Job]{
 		id:     func(j *job.Job) string { return j.ID },
-		object: func(j *job.Job) any { return objectOf(j) },
+		object: func(j *job.Job) any { return jobjson.Of(j) },
 		columns: []column[*job.Job]{
 			{head: "ID", cell: func(a *app, j *job.Job) string { return a.shortID(j.ID) }},
 			{head: "STATE", cell: func(_ *app, j *job.Job) string { return string(j.State) }, color: stateColor},
@@ -179,15 +180,7 @@ func (a *app) jobsList(ctx context.Context, c *cli.Command) error {
 }
 
 func (a *app) jobsShow(ctx context.Context, c *cli.Command) error {
-	args, err := want(c, 1, 1)
-	if err != nil {
-		return err
-	}
-	t, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := t.resolve(ctx, args[0])
+	t, id, err := a.one(ctx, c)
 	if err != nil {
 		return err
 	}

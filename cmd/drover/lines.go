@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
@@ -58,19 +58,15 @@ func (a *app) queuesPause(on bool) cli.ActionFunc {
 		if err != nil {
 			return err
 		}
-		o := pauseObject{Kind: args[0], Paused: on}
-		if strings.Contains(args[0], "/") {
-			k, err := parseKey(args[0])
-			if err != nil {
-				return err
-			}
-			o.Kind, o.ID = k.Kind, k.ID
+		k, err := parseTarget(args[0])
+		if err != nil {
+			return err
 		}
 		t, err := a.connect(ctx)
 		if err != nil {
 			return err
 		}
-		q, k := t.lines, syncqueue.Key{Kind: o.Kind, ID: o.ID}
+		q, o := t.lines, pauseObject{Kind: k.Kind, ID: k.ID, Paused: on}
 		switch {
 		case o.ID == "" && on:
 			err = q.PauseKind(ctx, o.Kind)
@@ -227,7 +223,7 @@ func (a *app) queuesBlocked(ctx context.Context, c *cli.Command) error {
 	plain := v.object
 	v.object = func(i syncqueue.Item) any {
 		o, _ := plain(i).(itemObject)
-		o.Key = &keyObject{i.Key.Kind, i.Key.ID}
+		o.Key = jobjson.KeyOf(i.Key)
 		return o
 	}
 	return list(a, v, items, "")

@@ -170,16 +170,7 @@ func clean(s string) string {
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// stamp is an instant of the API: RFC 3339 with milliseconds, UTC.
-type stamp time.Time
-
 const layout = "2006-01-02T15:04:05.000Z07:00"
-
-func (s stamp) IsZero() bool { return time.Time(s).IsZero() }
-
-func (s stamp) MarshalText() ([]byte, error) {
-	return []byte(time.Time(s).UTC().Format(layout)), nil
-}
 
 // when shows an instant in a table: how long ago on a terminal, else RFC 3339.
 func (a *app) when(t time.Time) string {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -202,20 +201,19 @@ func (a *app) queuesLimit(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	o := limitObject{Kind: args[0], Limit: n}
-	if strings.Contains(args[0], "/") {
-		k, err := parseKey(args[0])
-		if err != nil {
-			return err
-		}
-		o.Kind, o.ID = k.Kind, k.ID
-		err = t.lines.SetKeyLimit(ctx, k, n)
-		if err != nil {
-			return err
-		}
-	} else if err := t.lines.SetLimit(ctx, args[0], n); err != nil {
+	k, err := parseTarget(args[0])
+	if err != nil {
 		return err
 	}
+	if k.ID != "" {
+		err = t.lines.SetKeyLimit(ctx, k, n)
+	} else {
+		err = t.lines.SetLimit(ctx, k.Kind, n)
+	}
+	if err != nil {
+		return err
+	}
+	o := limitObject{Kind: k.Kind, ID: k.ID, Limit: n}
 	v := view[limitObject]{
 		id:     func(o limitObject) string { return args[0] },
 		object: func(o limitObject) any { return o },

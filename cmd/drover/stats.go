@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -73,7 +74,7 @@ func blockedView() view[job.Blocked] {
 	return view[job.Blocked]{
 		id: func(b job.Blocked) string { return b.Job.ID },
 		object: func(b job.Blocked) any {
-			o := blockedObject{Job: objectOf(b.Job), Why: b.Why, Since: stamp(b.Since), Line: b.Line, Cycle: b.Cycle}
+			o := blockedObject{Job: jobjson.Of(b.Job), Why: b.Why, Since: stamp(b.Since), Line: b.Line, Cycle: b.Cycle}
 			if b.Holder.Content != "" {
 				o.Holder = &holderObject{b.Holder.Content, b.Holder.Holder, stamp(b.Holder.Since)}
 			}

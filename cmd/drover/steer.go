@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -89,7 +90,7 @@ func (a *app) jobsCancel(ctx context.Context, c *cli.Command) error {
 	}
 	v := jobView()
 	v.object = func(j *job.Job) any {
-		o := objectOf(j)
+		o := jobjson.Of(j)
 		o.Accepted = accepted[j.ID]
 		return o
 	}

@@ -11,15 +11,7 @@ import (
 
 // jobsTail writes a job's journal as it grows, and its states, until it is final.
 func (a *app) jobsTail(ctx context.Context, c *cli.Command) error {
-	args, err := want(c, 1, 1)
-	if err != nil {
-		return err
-	}
-	t, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	id, err := t.resolve(ctx, args[0])
+	t, id, err := a.one(ctx, c)
 	if err != nil {
 		return err
 	}

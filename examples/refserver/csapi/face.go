@@ -96,7 +96,7 @@ func (f *Face) commands() map[string]dispatch.CommandInfo {
 // ServeHTTP answers one request.
 func (f *Face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began := f.env.Clock.Now()
-	ctx, traceID := traced(r)
+	ctx, traceID := Traced(r)
 	w.Header().Set("X-Trace-Id", traceID)
 	q, err := parse(w, r)
 	command := q.get("command")
@@ -223,8 +223,8 @@ func (f *Face) log(ctx context.Context, r *http.Request, command string, status 
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
-// traced continues the caller's trace, or begins one.
-func traced(r *http.Request) (context.Context, string) {
+// Traced continues the caller's trace, or begins one, and gives its id.
+func Traced(r *http.Request) (context.Context, string) {
 	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 	sc := trace.SpanContextFromContext(ctx)
 	if !sc.IsValid() {

@@ -10,9 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
-
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
@@ -114,7 +111,7 @@ func CallerOf(ctx context.Context) any { return ctx.Value(callerKey{}) }
 
 // ServeHTTP answers one request. Every failure is a problem, a panic too.
 func (f *Face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	ctx, traceID := traced(r)
+	ctx, traceID := csapi.Traced(r)
 	h := w.Header()
 	h.Set("X-Trace-Id", traceID)
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -170,19 +167,4 @@ func (f *Face) commands() map[string]dispatch.CommandInfo {
 		}
 	})
 	return f.known
-}
-
-// traced continues the caller's trace, or begins one.
-func traced(r *http.Request) (context.Context, string) {
-	ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-	sc := trace.SpanContextFromContext(ctx)
-	if !sc.IsValid() {
-		var tid trace.TraceID
-		var sid trace.SpanID
-		_, _ = rand.Read(tid[:]) // never fails
-		_, _ = rand.Read(sid[:])
-		sc = trace.NewSpanContext(trace.SpanContextConfig{TraceID: tid, SpanID: sid})
-		ctx = trace.ContextWithSpanContext(ctx, sc)
-	}
-	return ctx, sc.TraceID().String()
 }
