@@ -30,6 +30,7 @@ type Info struct {
 	Holder        Token     // the session's token; of a named lease: node and incarnation of the holder, epoch of the lease
 	State         string    // Active, Draining, Dead; of a named lease its holder's
 	Until         time.Time // by the store's clock; of a named lease its holder's
+	Closed        bool      // of a dead session: closed, or followed by the next of its name; it did not run out
 	Kinds, Queues []string  // what the session works on; nil of a named lease
 }
 
@@ -69,7 +70,8 @@ type Store interface {
 	// 4. With nothing to mark or remove it writes nothing.
 	Sweep(ctx context.Context, tx store.Tx, max int) ([]Token, error)
 
-	// List answers all rows kept: sessions by name and incarnation, then named leases by name.
+	// List answers all rows kept: sessions by name and incarnation, then named leases by name. A session is Closed that was
+	// marked dead before Until.
 	List(ctx context.Context, tx store.Tx) ([]Info, error)
 
 	// Acquire gives t's session the named lease with the next epoch and answers its token.

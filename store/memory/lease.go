@@ -248,7 +248,7 @@ func (l leases) List(_ context.Context, x store.Tx) ([]lease.Info, error) {
 		i := r.Info
 		i.Kinds, i.Queues = slices.Clone(i.Kinds), slices.Clone(i.Queues)
 		if !l.s.isLive(r, t.now) {
-			i.State = lease.Dead
+			i.State, i.Closed = lease.Dead, r.State == lease.Dead && r.marked.Before(r.Until)
 		}
 		all = append(all, i)
 	}

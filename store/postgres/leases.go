@@ -255,17 +255,17 @@ func (l leases) List(ctx context.Context, x store.Tx) (all []lease.Info, err err
 	if err != nil {
 		return nil, err
 	}
-	err = t.query(ctx, `SELECT name, false, name, incarnation, store, epoch, CASE WHEN`+live+`THEN state ELSE 'dead' END, until, kinds, queues
+	err = t.query(ctx, `SELECT name, false, name, incarnation, store, epoch, CASE WHEN`+live+`THEN state ELSE 'dead' END, until, dead AND marked < until, kinds, queues
 FROM @session WHERE NOT gone
 UNION ALL
 SELECT n.name, true, coalesce(s.name, ''), coalesce(s.incarnation, 0), coalesce(s.store, ''), n.epoch,
-       CASE WHEN s.epoch IS NOT NULL AND NOT s.dead AND s.until > now() AND s.store = `+storeID+` THEN s.state ELSE 'dead' END, s.until, '{}', '{}'
+       CASE WHEN s.epoch IS NOT NULL AND NOT s.dead AND s.until > now() AND s.store = `+storeID+` THEN s.state ELSE 'dead' END, s.until, false, '{}', '{}'
 FROM @lease n LEFT JOIN @session s ON s.epoch = n.session
 ORDER BY 2, 1, 4`, func(scan func(...any) error) error {
 		var i lease.Info
 		var until sql.NullTime
 		var kinds, queues texts
-		err := scan(&i.Name, &i.Named, &i.Holder.Node, &i.Holder.Incarnation, &i.Holder.Store, &i.Holder.Epoch, &i.State, &until, &kinds, &queues)
+		err := scan(&i.Name, &i.Named, &i.Holder.Node, &i.Holder.Incarnation, &i.Holder.Store, &i.Holder.Epoch, &i.State, &until, &i.Closed, &kinds, &queues)
 		if until.Valid {
 			i.Until = until.Time.UTC()
 		}

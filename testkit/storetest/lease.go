@@ -201,18 +201,23 @@ func sweepForgets(t *testing.T, s *leaseStore) {
 }
 
 func listAll(t *testing.T, s *leaseStore) {
-	b, a := s.open("b", time.Hour), s.open("a", over)
+	b, a, c := s.open("b", time.Hour), s.open("a", over), s.open("c", time.Hour)
+	s.want(s.close(c), nil)
+	s.sweep(10) // marks a
 	s.mustAcquire(b, "y")
 	x := s.mustAcquire(b, "x")
 	var got []string
 	for _, i := range s.list() {
+		if i.Closed != (i.Name == "c") {
+			t.Errorf("%s closed: %v", i.Name, i.Closed)
+		}
 		got = append(got, fmt.Sprint(i.Name, i.Named, i.State))
 		switch {
 		case i.Named && i.Name == "x" && i.Holder != x, !i.Named && i.Name == "a" && i.Holder != a:
 			t.Errorf("holder of %s: %+v", i.Name, i.Holder)
 		}
 	}
-	if want := []string{"afalsedead", "bfalseactive", "xtrueactive", "ytrueactive"}; !slices.Equal(got, want) {
+	if want := []string{"afalsedead", "bfalseactive", "cfalsedead", "xtrueactive", "ytrueactive"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -27,13 +27,14 @@ type session struct {
 	State       string `bun:"state"`
 	Kinds       string `bun:"kinds"`
 	Queues      string `bun:"queues"`
+	Marked      int64  `bun:"marked"`
 }
 
 func (r session) token() lease.Token {
 	return lease.Token{Node: r.Name, Incarnation: r.Incarnation, Store: r.Store, Epoch: r.Epoch}
 }
 
-const sessions = `SELECT epoch, name, incarnation, store, process, until, state, kinds, queues FROM drover_session `
+const sessions = `SELECT epoch, name, incarnation, store, process, until, state, kinds, queues, marked FROM drover_session `
 
 // Open starts a session; see lease.Store.
 func (l Leases) Open(ctx context.Context, tx store.Tx, i lease.Info, process string, ttl time.Duration) (lease.Token, error) {
@@ -207,7 +208,7 @@ func (l Leases) List(ctx context.Context, tx store.Tx) ([]lease.Info, error) {
 	infos := make([]lease.Info, 0, len(kept))
 	byEpoch := make(map[int64]lease.Info, len(kept))
 	for _, r := range kept {
-		i := lease.Info{Name: r.Name, Holder: r.token(), State: r.State, Until: at(r.Until), Kinds: unlist(r.Kinds), Queues: unlist(r.Queues)}
+		i := lease.Info{Name: r.Name, Holder: r.token(), State: r.State, Until: at(r.Until), Kinds: unlist(r.Kinds), Queues: unlist(r.Queues), Closed: r.State == lease.Dead && r.Marked < r.Until}
 		if r.Store != present || r.Until <= o.now {
 			i.State = lease.Dead
 		}
