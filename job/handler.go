@@ -121,6 +121,10 @@ func (m *Manager) start(rows []Row, c Claim, began time.Time) {
 	}
 	m.meters.claimed(runs)
 	m.waits.changed(runs)
+	if m.crew != nil {
+		m.crew.add(runs)
+		return
+	}
 	for _, r := range runs {
 		m.env.Go("job/"+r.row.ID, r.exec)
 	}

@@ -35,6 +35,7 @@ type Manager struct {
 	keyed   bool // the Store takes turns
 	meters  meters
 	waits   waits
+	crew    *crew // nil: a goroutine per job
 
 	wake   chan struct{} // for the round: there is something to do
 	pump   chan struct{} // for the pump: outcomes are pending
@@ -82,6 +83,7 @@ type round struct {
 
 // New checks cfg. A bad field is a *[FieldError], which is [drover.ErrConfig] wrapped; a bad Env.Node a *[drover.FieldError].
 func New(cfg Config) (*Manager, error) {
+	reuse := cfg.Env.Go == nil
 	cfg = cfg.defaults()
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -97,6 +99,9 @@ func New(cfg Config) (*Manager, error) {
 		types:  map[reflect.Type][]*kind{},
 		base:   context.Background(),
 		values: context.Background(),
+	}
+	if reuse {
+		m.crew = &crew{start: m.env.Go}
 	}
 	m.fin, _ = cfg.Store.(Finisher)
 	m.one, _ = cfg.Tx.(oner)
