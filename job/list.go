@@ -66,7 +66,7 @@ func (m *Manager) Page(ctx context.Context, q Query) (js []*Job, next string, er
 		return nil, "", err
 	}
 	var found Found
-	err = m.inOne(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+	err = m.inRead(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		found, err = m.store.List(ctx, tx, Find{Query: &q, Limit: q.Limit})
 		return err
 	})
@@ -102,7 +102,7 @@ func (m *Manager) List(ctx context.Context, q Query) iter.Seq2[*Job, error] {
 
 // Get answers a job. [ErrNotFound] when there is none.
 func (m *Manager) Get(ctx context.Context, id string) (j *Job, err error) {
-	err = m.inOne(ctx, func(ctx context.Context, tx store.Tx) error {
+	err = m.inRead(ctx, func(ctx context.Context, tx store.Tx) error {
 		row, err := m.load(ctx, tx, id)
 		if err == nil {
 			j = row.public()
@@ -122,7 +122,7 @@ func (m *Manager) ByResource(ctx context.Context, resources []string) (map[strin
 		return js, nil
 	}
 	var found Found
-	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+	err := m.inRead(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		found, err = m.store.List(ctx, tx, Find{Resources: resources, Limit: maxWorkers})
 		return err
 	})

@@ -19,7 +19,7 @@ func (m *Manager) Lookup(ctx context.Context, ids []string) (map[string]*Job, er
 		return js, nil
 	}
 	var found Found
-	err := m.inOne(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+	err := m.inRead(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		found, err = m.store.List(ctx, tx, Find{IDs: known, Limit: len(known)})
 		return err
 	})

@@ -29,6 +29,7 @@ type Manager struct {
 	store   Store
 	fin     Finisher       // nil: Store.Move does it
 	one     oner           // nil: every call is a transaction
+	reader  reader         // nil: reads are like other calls
 	session *lease.Session // nil: submits only
 	own     *lease.Session // session, when this manager opened it
 	turns   *syncqueue.Queue
@@ -105,6 +106,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	m.fin, _ = cfg.Store.(Finisher)
 	m.one, _ = cfg.Tx.(oner)
+	m.reader, _ = cfg.Tx.(reader)
 	m.slots.init(cfg.Queues)
 	m.waits.init()
 	m.more = true
@@ -172,6 +174,21 @@ func (m *Manager) inOne(ctx context.Context, fn func(ctx context.Context, tx sto
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	return m.one.InOne(ctx, fn)
+}
+
+// reader is the ability of a store to read beside its writers, where those take turns.
+type reader interface {
+	Read(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error
+}
+
+// inRead is inOne for a call that only reads.
+func (m *Manager) inRead(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error {
+	if m.reader == nil {
+		return m.inOne(ctx, fn)
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	return m.reader.Read(ctx, fn)
 }
 
 // poke wakes who waits on c; the wake is not lost if he is busy.

@@ -89,8 +89,8 @@ type candidate struct {
 const (
 	urgentFirst = `SELECT j.seq, j.key_kind, j.key_id, j.line FROM json_each(?2) k CROSS JOIN drover_job j ON j.seq IN (
 			SELECT seq FROM drover_job INDEXED BY drover_job_ready WHERE state = 'ready' AND queue = ?1 AND kind = k.value
-			ORDER BY priority, run_at, seq LIMIT ?3)
-		ORDER BY j.priority, j.run_at, j.seq LIMIT ?3`
+			ORDER BY priority, run_at, seq LIMIT ?3+0)
+		ORDER BY j.priority, j.run_at, j.seq LIMIT ?3+0`
 	oldestFirst = `WITH RECURSIVE p (kind, priority) AS (
 			SELECT k.value, (SELECT min(priority) FROM drover_job WHERE state = 'ready' AND queue = ?1 AND kind = k.value) FROM json_each(?2) k
 			UNION ALL
@@ -98,8 +98,8 @@ const (
 			FROM p WHERE p.priority IS NOT NULL)
 		SELECT j.seq, j.key_kind, j.key_id, j.line FROM p CROSS JOIN drover_job j ON j.seq IN (
 			SELECT seq FROM drover_job INDEXED BY drover_job_ready WHERE state = 'ready' AND queue = ?1 AND kind = p.kind AND priority = p.priority
-			ORDER BY run_at, seq LIMIT ?3)
-		WHERE p.priority IS NOT NULL ORDER BY j.run_at, j.seq LIMIT ?3`
+			ORDER BY run_at, seq LIMIT ?3+0)
+		WHERE p.priority IS NOT NULL ORDER BY j.run_at, j.seq LIMIT ?3+0`
 )
 
 // pick chooses at most c.Max ready jobs, taking turns among the queues.

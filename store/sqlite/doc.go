@@ -16,7 +16,7 @@
 // # Guarantees
 //
 // Transactions are serializable: each begins with the write lock (BEGIN IMMEDIATE), so there is one at a time, in this
-// process in order of arrival. What is committed is whole after the process was killed at any point. Now is Env.Clock cut to
+// process in order of arrival; [Store.Read] stands beside them. What is committed is whole after the process was killed at any point. Now is Env.Clock cut to
 // microseconds, and never goes back in this process. Several processes may share a file on a local disk.
 //
 // # Not guaranteed

@@ -31,16 +31,16 @@ func (j jobs) List(ctx context.Context, x store.Tx, f job.Find) (out job.Found, 
 		out.Rows, err = t.due(ctx, f)
 	case f.Sessions != nil:
 		out.Rows, err = t.rows(ctx, selectRow+`WHERE j.state = 'running' AND j.session_epoch IN (SELECT value FROM json_each(?))
-			ORDER BY j.seq LIMIT ?`, array(f.Sessions), f.Limit)
+			ORDER BY j.seq LIMIT ?+0`, array(f.Sessions), f.Limit)
 	case f.Resources != nil:
 		out.Rows, err = t.rows(ctx, selectRow+`WHERE j.resource <> '' AND j.resource IN (SELECT value FROM json_each(?)) AND j.ended IS NULL
-			ORDER BY j.seq LIMIT ?`, array(f.Resources), f.Limit)
+			ORDER BY +j.seq LIMIT ?+0`, array(f.Resources), f.Limit)
 	case f.Count != nil:
 		out.Counts, err = t.count(ctx, f.Count)
 		return out, err
 	case f.Parents != nil:
 		out.Rows, err = t.rows(ctx, selectRow+`WHERE j.parent <> '' AND j.parent IN (SELECT value FROM json_each(?)) AND j.ended IS NULL
-			ORDER BY j.seq LIMIT ?`, array(f.Parents), f.Limit)
+			ORDER BY j.seq LIMIT ?+0`, array(f.Parents), f.Limit)
 	default:
 		err = errors.New("sqlite: a Find that selects nothing")
 	}
@@ -79,25 +79,25 @@ func (t *tx) due(ctx context.Context, f job.Find) ([]job.Row, error) {
 	now := t.now.UnixMicro()
 	switch f.Due {
 	case "scheduled":
-		return t.rows(ctx, selectRow+`WHERE j.state = 'scheduled' AND j.run_at <= ? ORDER BY j.run_at, j.seq LIMIT ?`, now, f.Limit)
+		return t.rows(ctx, selectRow+`WHERE j.state = 'scheduled' AND j.run_at <= ? ORDER BY j.run_at, j.seq LIMIT ?+0`, now, f.Limit)
 	case "deadline":
 		return t.rows(ctx, selectRow+`WHERE j.deadline IS NOT NULL AND j.ended IS NULL AND j.state <> 'running' AND j.flags & 8 = 0
-			AND j.deadline <= ? ORDER BY j.deadline, j.seq LIMIT ?`, now, f.Limit)
+			AND j.deadline <= ? ORDER BY j.deadline, j.seq LIMIT ?+0`, now, f.Limit)
 	case "cancel":
 		return t.rows(ctx, selectRow+`WHERE j.state = 'running' AND j.cancel_at IS NOT NULL
-			AND j.session_epoch IN (SELECT value FROM json_each(?)) ORDER BY j.seq LIMIT ?`, array(f.Sessions), f.Limit)
+			AND j.session_epoch IN (SELECT value FROM json_each(?)) ORDER BY j.seq LIMIT ?+0`, array(f.Sessions), f.Limit)
 	case "parked":
 		return t.rows(ctx, selectRow+`JOIN drover_park p ON p.seq = j.seq WHERE p.wake_at IS NOT NULL AND p.wake_at <= ?
-			ORDER BY p.wake_at, p.seq LIMIT ?`, t.now.UnixMicro(), f.Limit)
+			ORDER BY p.wake_at, p.seq LIMIT ?+0`, t.now.UnixMicro(), f.Limit)
 	case "unhandled":
 		return t.rows(ctx, selectRow+`WHERE j.seq IN (SELECT seq FROM drover_job INDEXED BY drover_job_ready
-			WHERE state = 'ready' AND kind NOT IN (SELECT value FROM json_each(?)) AND run_at <= ? ORDER BY run_at, seq LIMIT ?) ORDER BY j.run_at, j.seq`,
+			WHERE state = 'ready' AND kind NOT IN (SELECT value FROM json_each(?)) AND run_at <= ? ORDER BY run_at, seq LIMIT ?+0) ORDER BY j.run_at, j.seq`,
 			array(append([]string{}, f.NotKinds...)), f.Before.UnixMicro(), f.Limit)
 	case "retain":
 		return t.rows(ctx, selectRow+`WHERE j.ended IS NOT NULL AND j.ended <= ?1
 			AND (?2 = 'null' OR j.kind IN (SELECT value FROM json_each(?2))) AND j.kind NOT IN (SELECT value FROM json_each(?3))
 			AND (j.parent = '' OR NOT EXISTS (SELECT 1 FROM drover_job p WHERE p.id = j.parent AND p.ended IS NULL))
-			ORDER BY j.ended, j.seq LIMIT ?4`, f.Before.UnixMicro(), array(f.Kinds), array(append([]string{}, f.NotKinds...)), f.Limit)
+			ORDER BY j.ended, j.seq LIMIT ?4+0`, f.Before.UnixMicro(), array(f.Kinds), array(append([]string{}, f.NotKinds...)), f.Limit)
 	}
 	return nil, fmt.Errorf("sqlite: Find.Due: unknown value %q", f.Due)
 }

@@ -86,7 +86,7 @@ func (t *tx) placeFor(ctx context.Context, i syncqueue.Item, m syncqueue.Move) (
 	}
 	place, moved, err := places.Before(b[0].Place, func(n int) (rows []places.Row, err error) {
 		err = t.each(ctx, `SELECT seq, place FROM drover_job WHERE key_kind = ? AND key_id = ? AND line = 0 AND place < ? AND seq <> ?
-			ORDER BY place DESC LIMIT ?`, []any{i.Key.Kind, i.Key.ID, b[0].Place, i.Seq, n}, func(scan func(...any) error) error {
+			ORDER BY place DESC LIMIT ?+0`, []any{i.Key.Kind, i.Key.ID, b[0].Place, i.Seq, n}, func(scan func(...any) error) error {
 			var r places.Row
 			err := scan(&r.Seq, &r.Place)
 			rows = append(rows, r)

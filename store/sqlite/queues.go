@@ -84,7 +84,7 @@ func (t *tx) lineOf(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Ite
 	if len(is) == f.Limit {
 		return is, nil
 	}
-	more, err := t.items(ctx, `WHERE key_kind = ?1 AND key_id = ?2 AND line = 0 AND (place, seq) > (?3, ?4) ORDER BY place, seq LIMIT ?5`,
+	more, err := t.items(ctx, `WHERE key_kind = ?1 AND key_id = ?2 AND line = 0 AND (place, seq) > (?3, ?4) ORDER BY place, seq LIMIT ?5+0`,
 		f.Key.Kind, f.Key.ID, place, seq, f.Limit-len(is))
 	return append(is, more...), err
 }
@@ -104,7 +104,7 @@ func (t *tx) holders(ctx context.Context, k syncqueue.Key, place, seq int64, lim
 	} else if legacies {
 		which = `(` + which + ` OR ` + heirs + `)`
 	}
-	return t.items(ctx, `WHERE key_kind = ?1 AND key_id = ?2 AND `+which+` AND (place, seq) > (?3, ?4) ORDER BY place, seq LIMIT ?5`,
+	return t.items(ctx, `WHERE key_kind = ?1 AND key_id = ?2 AND `+which+` AND (place, seq) > (?3, ?4) ORDER BY place, seq LIMIT ?5+0`,
 		k.Kind, k.ID, place, seq, limit)
 }
 
@@ -154,7 +154,7 @@ func (t *tx) nextLine(ctx context.Context, after syncqueue.Key, kind string) (k 
 // late lists who waits longer than f.Older, behind the holders of the key.
 func (t *tx) late(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Item, err error) {
 	waiters, err := t.items(ctx, `WHERE line = 0 AND line IS NOT NULL AND joined <= ?1 AND (?2 = '' OR key_kind = ?2)
-		ORDER BY key_kind, key_id, place, seq LIMIT ?3`, t.now.Add(-f.Older).UnixMicro(), f.Kind, f.Limit)
+		ORDER BY key_kind, key_id, place, seq LIMIT ?3+0`, t.now.Add(-f.Older).UnixMicro(), f.Kind, f.Limit)
 	if err != nil {
 		return nil, err
 	}

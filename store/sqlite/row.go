@@ -10,6 +10,8 @@ import (
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
+// LIMIT ? is written LIMIT ?+0 in this package: SQLite compiles a statement anew whenever a LIMIT that is a bare parameter is bound.
+
 // selectRow reads whole jobs; conditions and order follow. The order of columns is scanRow's.
 const selectRow = `SELECT j.seq, j.id, j.kind, j.queue, j.state, j.name, j.parent, j.root, j.retry_of, j.rev, j.priority, j.attempt,
 	j.max_attempts, j.runs, j.lost, j.epoch, j.session, j.session_epoch, j.key_kind, j.key_id, j.line, j.place, j.resource, j.account,

@@ -36,6 +36,7 @@ type Store struct {
 	bad   error  // of Config
 	gate  chan struct{}
 	hints hub.Hub
+	kept  kept // statements of Read
 
 	mu    sync.Mutex
 	last  time.Time // the highest Now given out

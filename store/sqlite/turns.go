@@ -135,7 +135,7 @@ func (t *tx) hintQueues(gs []granted) {
 func (t *tx) admit(ctx context.Context, n int) error {
 	var keys []syncqueue.Key
 	last := int64(0)
-	err := t.each(ctx, `SELECT n, key_kind, key_id FROM drover_arrival ORDER BY n LIMIT ?`, []any{n}, func(scan func(...any) error) error {
+	err := t.each(ctx, `SELECT n, key_kind, key_id FROM drover_arrival ORDER BY n LIMIT ?+0`, []any{n}, func(scan func(...any) error) error {
 		var k syncqueue.Key
 		err := scan(&last, &k.Kind, &k.ID)
 		keys = append(keys, k)

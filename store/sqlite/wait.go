@@ -64,7 +64,7 @@ func (t *tx) signalTopic(ctx context.Context, s job.Signal, out *job.Signalled) 
 	}
 	var seqs []int64
 	err := t.each(ctx, `SELECT p.seq FROM drover_topic p CROSS JOIN drover_job j ON j.seq = p.seq AND j.ended IS NULL
-		WHERE p.topic = ? AND p.seq > ? ORDER BY p.seq LIMIT ?`, []any{s.Topic, s.After, limit + 1}, func(scan func(...any) error) error {
+		WHERE p.topic = ? AND p.seq > ? ORDER BY p.seq LIMIT ?+0`, []any{s.Topic, s.After, limit + 1}, func(scan func(...any) error) error {
 		var seq int64
 		err := scan(&seq)
 		seqs = append(seqs, seq)

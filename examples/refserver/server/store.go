@@ -40,7 +40,7 @@ func (c *Config) openDB(ctx context.Context) (cloud.DB, *bun.DB, error) {
 	return db, b, nil
 }
 
-const connections = 20 // to PostgreSQL, of one node
+const connections = 20 // of one node to its database
 
 func (c *Config) openPostgres() (cloud.DB, *bun.DB, error) {
 	b, err := postgres.Open(c.DB, connections)
@@ -60,6 +60,8 @@ func (c *Config) openSQLite() (cloud.DB, *bun.DB, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	s.SetMaxOpenConns(connections)
+	s.SetMaxIdleConns(connections) // opening one costs as much as many queries
 	if path == ":memory:" {
 		s.SetMaxOpenConns(1) // the database lives in the connection
 	}
