@@ -32,7 +32,10 @@ func (c *Console) authenticate(r *http.Request) (Principal, *problem) {
 		return Principal{Name: "local", ReadOnly: c.cfg.ReadOnly}, nil
 	}
 	p, err := c.cfg.Auth(r)
+	var own http.Handler
 	switch {
+	case errors.As(err, &own):
+		return p, &problem{Status: http.StatusUnauthorized, Code: "unauthenticated", answer: own}
 	case errors.Is(err, ErrUnauthenticated):
 		return p, &problem{Status: http.StatusUnauthorized, Code: "unauthenticated"}
 	case errors.Is(err, ErrForbidden):

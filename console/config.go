@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -19,8 +20,16 @@ type Config struct {
 	Queues Queues // *syncqueue.Queue
 	Leases Leases // *lease.Session
 
+	Members  Members  // membership, as the host has it
+	Periodic Periodic // *periodic.Set
+	Hosts    Hosts    // the hosts that machines run on
+	// Nodes reaches the other nodes' consoles, for what only a process knows. Nil: only this node's is shown, and the page says so.
+	Nodes Nodes
+	// Drain has this node take nothing new and come to rest. Nil: it cannot be asked for here.
+	Drain func(ctx context.Context) error
+
 	// Auth says who asks, for the page, the API and, every 60 s again, open streams. Its error is [ErrUnauthenticated] (401),
-	// [ErrForbidden] (403) or any other (500). Nil answers only requests from loopback that also name a loopback host;
+	// [ErrForbidden] (403) or any other (500); one that is an http.Handler answers itself, such as by a redirect. Nil answers only requests from loopback that also name a loopback host;
 	// [Open] answers everybody.
 	Auth func(*http.Request) (Principal, error)
 	// Allow is asked for every verb; an error refuses it (403). Nil allows all verbs to everybody who may read.
@@ -29,6 +38,8 @@ type Config struct {
 	ReadOnly bool
 	// Mask changes what is shown of a job's arguments, result and journal data, before anything leaves. Nil shows all.
 	Mask func(kind string, json []byte) []byte
+	// TraceURL is where a trace is shown, with {trace} in it for the trace's id. http and https only.
+	TraceURL string
 	// Links are menu entries of the host; http, https and relative addresses only.
 	Links []Link
 }
@@ -48,7 +59,7 @@ type Verb string
 
 // Target names what it is done to.
 type Target struct {
-	Type string // job, queue, kind or pool
+	Type string // job, queue, kind, pool, member, task or operation
 	ID   string // of a queue kind/id
 }
 
@@ -63,7 +74,7 @@ func (c *Config) check() error {
 	for _, f := range []struct {
 		name string
 		face any
-	}{{"Jobs", c.Jobs}, {"Queues", c.Queues}, {"Leases", c.Leases}} {
+	}{{"Jobs", c.Jobs}, {"Queues", c.Queues}, {"Leases", c.Leases}, {"Members", c.Members}, {"Periodic", c.Periodic}, {"Hosts", c.Hosts}, {"Nodes", c.Nodes}} {
 		if v := reflect.ValueOf(f.face); f.face != nil && v.Kind() == reflect.Pointer && v.IsNil() {
 			return configError(f.name, "is a nil %T: leave the field nil to hide the section", f.face)
 		}
@@ -73,6 +84,9 @@ func (c *Config) check() error {
 	}
 	if len(c.Title) > 64 {
 		return configError("Title", "has %d bytes, most are 64", len(c.Title))
+	}
+	if u, err := url.Parse(c.TraceURL); c.TraceURL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || !strings.Contains(c.TraceURL, "{trace}")) {
+		return configError("TraceURL", "%q: must be an http or https address with {trace} in it", c.TraceURL)
 	}
 	for _, l := range c.Links {
 		u, err := url.Parse(l.URL)

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +29,13 @@ type Console struct {
 	calm    *reads // of the rest
 	ops     *operations
 	views   *views
+	meters  meters
 	started time.Time
 	running atomic.Int32
+
+	mu      sync.Mutex
+	known   []nodeReply // by the other nodes, of themselves
+	knownAt time.Time
 }
 
 const (
@@ -45,7 +51,10 @@ func New(cfg Config) (*Console, error) {
 	}
 	c := &Console{cfg: cfg, env: cfg.Env, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), started: cfg.Env.Clock.Now()}
 	c.hub, c.reads, c.calm, c.ops = newHub(c.env), newReads(c.env), newReads(c.env), newOperations()
-	var err error
+	err := c.meters.init(c)
+	if err != nil {
+		return nil, fmt.Errorf("console: meters: %w", err)
+	}
 	if c.views, err = newViews(c); err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
@@ -62,7 +71,9 @@ func New(cfg Config) (*Console, error) {
 }
 
 // ServeHTTP serves the page at / and the API at /v1/.
-func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.measured(w, r, c.handle) }
+
+func (c *Console) handle(w http.ResponseWriter, r *http.Request) {
 	secure(w.Header())
 	defer func() {
 		if v := recover(); v != nil {
@@ -82,6 +93,10 @@ func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p, refused := c.authenticate(r)
+	if refused != nil && refused.answer != nil {
+		refused.answer.ServeHTTP(w, r)
+		return
+	}
 	if refused != nil {
 		c.env.Logger.InfoContext(r.Context(), "console: refused", "path", r.URL.Path, "peer", r.RemoteAddr, "code", refused.Code)
 		refused.write(w)

@@ -15,7 +15,7 @@ const (
 	writeTimeout = 40 * time.Second
 )
 
-var topics = []string{"job", "queue", "member"}
+var topics = []string{"job", "queue", "member", "periodic"}
 
 // wanted is what a stream asks for.
 type wanted struct {
@@ -90,7 +90,7 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) error {
 	}
 	var held bool
 	s.next, held = c.hub.resume(after)
-	if !s.send("hello", "", fmt.Sprintf(`{"node":%q}`, c.env.Node)) || !held && !s.send("gone", "", `{}`) {
+	if !s.send("hello", "", fmt.Sprintf(`{"node":%q,"oldest":%q}`, c.env.Node, c.hub.oldest())) || !held && !s.lost("unknown id") {
 		return nil
 	}
 	if want.job != "" && c.cfg.Jobs != nil {
@@ -117,7 +117,7 @@ func (s *stream) run(ctx context.Context, r *http.Request) {
 		fs, more, lost, closed := s.c.hub.since(s.next)
 		switch {
 		case lost:
-			s.send("gone", "", `{}`)
+			s.lost("too slow")
 			return
 		case closed:
 			s.send("bye", "", `{}`)
@@ -150,9 +150,18 @@ func (s *stream) run(ctx context.Context, r *http.Request) {
 	}
 }
 
+// lost says that frames are missing.
+func (s *stream) lost(why string) bool {
+	s.c.meters.told("gone", why)
+	return s.send("gone", "", fmt.Sprintf(`{"why":%q}`, why))
+}
+
 // send writes one frame; false: the reader is gone.
 func (s *stream) send(topic, id, data string) bool {
 	s.last = s.c.env.Clock.Now()
+	if topic != "gone" {
+		s.c.meters.told(topic, "")
+	}
 	_ = s.rc.SetWriteDeadline(s.last.Add(writeTimeout)) // not every writer can
 	var err error
 	switch {

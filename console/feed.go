@@ -2,11 +2,9 @@ package console
 
 import (
 	"context"
-	"encoding/json"
-	"slices"
 	"time"
 
-	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/internal/jobjson"
 )
 
 const (
@@ -14,14 +12,15 @@ const (
 	flushEvery  = 250 * time.Millisecond // of one object there are four frames a second at most
 	flushAtOnce = 1000
 	maxUnseen   = 40 // flushes after which a change that nobody has committed is given up
-	lookAtNodes = 5 * time.Second
+	lookAtSelf  = time.Second
+	lookAtNodes = 5 // of these
 )
 
 // feed reads what has changed into the ring.
 func (c *Console) feed(ctx context.Context) error {
 	c.hub.setOpen(true)
 	defer c.hub.setOpen(false)
-	last, nodes := map[string]string(nil), c.env.Clock.Now()
+	c.env.For(ctx).Go("console/nodes", func() { c.watchNodes(ctx) })
 	for {
 		select {
 		case <-ctx.Done():
@@ -30,14 +29,32 @@ func (c *Console) feed(ctx context.Context) error {
 				c.flush(ctx)
 				_ = c.env.Sleep(ctx, flushEvery-settle)
 			}
-		case <-c.env.Clock.After(lookAtNodes):
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if now := c.env.Clock.Now(); c.cfg.Leases != nil && c.hub.streams() > 0 && now.Sub(nodes) >= lookAtNodes {
-			nodes = now
-			last = c.members(ctx, last)
+	}
+}
+
+// watchNodes looks at what nothing tells of by itself, while somebody looks at the page: members, tasks, and the other nodes.
+func (c *Console) watchNodes(ctx context.Context) {
+	var members map[string]string
+	var tasks []jobjson.Task
+	all := context.WithValue(ctx, principalKey{}, Principal{Name: "console"})
+	for n := 0; c.env.Sleep(ctx, lookAtSelf) == nil; n++ {
+		if c.hub.streams() == 0 {
+			members, tasks = nil, nil
+			continue
+		}
+		tasks = c.changedTasks(tasks)
+		if n%lookAtNodes != 0 {
+			continue
+		}
+		if hasMembers(c) {
+			members = c.changedMembers(all, members)
+		}
+		if c.cfg.Nodes != nil {
+			_, _ = c.facts(all, true) // for who must not wait
 		}
 	}
 }
@@ -109,81 +126,4 @@ func (h *hub) poke() {
 	case h.dirt <- struct{}{}:
 	default:
 	}
-}
-
-// members sends a frame per node whose state has changed since last.
-func (c *Console) members(ctx context.Context, last map[string]string) map[string]string {
-	infos, err := c.leases(ctx)
-	if err != nil {
-		return last
-	}
-	now, fs := map[string]string{}, []frame(nil)
-	for _, m := range membersOf(infos) {
-		now[m.Name] = m.State
-		if last != nil && last[m.Name] != m.State {
-			data, err := json.Marshal(map[string]string{"id": m.Name, "state": m.State})
-			if err == nil {
-				fs = append(fs, frame{topic: "member", data: data})
-			}
-		}
-	}
-	c.hub.add(fs...)
-	return now
-}
-
-func (c *Console) leases(ctx context.Context) ([]lease.Info, error) {
-	return shared(ctx, c.calm, "leases", c.cfg.Leases.List)
-}
-
-// memberObject is a node as the API shows it: its lease session.
-type memberObject struct {
-	Name        string   `json:"id"`
-	State       string   `json:"state"` // up, draining, down
-	Incarnation int64    `json:"incarnation"`
-	Epoch       int64    `json:"epoch"`
-	Until       stamp    `json:"until"`
-	Kinds       []string `json:"kinds,omitempty"`
-	Pools       []string `json:"pools,omitempty"`
-}
-
-// membersOf is the latest session of each node, by name.
-func membersOf(infos []lease.Info) (ms []memberObject) {
-	at := map[string]int{}
-	for _, i := range infos {
-		if i.Named {
-			continue
-		}
-		m := memberObject{
-			Name: i.Name, State: nodeState(i), Incarnation: i.Holder.Incarnation, Epoch: i.Holder.Epoch, Until: stamp(i.Until),
-			Kinds: i.Kinds, Pools: i.Queues,
-		}
-		if n, found := at[i.Name]; !found {
-			at[i.Name] = len(ms)
-			ms = append(ms, m)
-		} else if ms[n].Epoch < m.Epoch {
-			ms[n] = m
-		}
-	}
-	slices.SortFunc(ms, func(a, b memberObject) int { return compare(a.Name, b.Name) })
-	return ms
-}
-
-func nodeState(i lease.Info) string {
-	switch i.State {
-	case lease.Active:
-		return "up"
-	case lease.Draining:
-		return "draining"
-	}
-	return "down"
-}
-
-func compare(a, b string) int {
-	if a < b {
-		return -1
-	}
-	if a > b {
-		return 1
-	}
-	return 0
 }

@@ -149,6 +149,13 @@ func (h *hub) since(seq int64) (fs []frame, more <-chan struct{}, lost, closed b
 // id of a frame on the wire.
 func (h *hub) id(seq int64) string { return h.name + "." + strconv.FormatInt(seq, 10) }
 
+// oldest is the id of the first frame that is held.
+func (h *hub) oldest() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.id(h.next - int64(len(h.ring)))
+}
+
 // resume is the position after the frame with that id, and whether it is still held. "" begins now.
 func (h *hub) resume(id string) (next int64, held bool) {
 	h.mu.Lock()

@@ -13,6 +13,14 @@ type (
 	jobObject   = jobjson.Job
 	keyObject   = jobjson.Key
 	entryObject = jobjson.Entry
+
+	lineObject    = jobjson.Line
+	kindObject    = jobjson.Kind
+	itemObject    = jobjson.Item
+	keyLine       = jobjson.KeyLine
+	poolObject    = jobjson.Pool
+	memberObject  = jobjson.Member
+	blockedObject = jobjson.Blocked
 )
 
 // maxShown is how much of a payload is shown; the rest is for download.

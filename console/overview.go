@@ -28,6 +28,10 @@ type overviewObject struct {
 	Blocked  []blockedObject   `json:"blocked"`
 	Members  []memberObject    `json:"members,omitempty"` // those that are not up
 	Up       int               `json:"members_up"`
+	Frozen   bool              `json:"frozen,omitempty"`
+	Isolated bool              `json:"isolated,omitempty"`
+	Tasks    []badTask         `json:"tasks"` // periodic ones that fail, are stale or past their time
+	Hosts    []hostObject      `json:"hosts"` // those that are not up
 	Running  []jobObject       `json:"running"`
 	Well     bool              `json:"well"`
 	Now      stamp             `json:"now"`
@@ -49,18 +53,6 @@ type failureObject struct {
 	At    stamp  `json:"at"`
 }
 
-// blockedObject is work that does not go on.
-type blockedObject struct {
-	Job    *jobObject `json:"job,omitempty"`
-	Key    *keyObject `json:"key,omitempty"`
-	Why    string     `json:"why"`
-	Holder string     `json:"holder,omitempty"` // what holds the key: a job's id
-	Node   string     `json:"node,omitempty"`
-	Line   int        `json:"line,omitempty"`
-	Cycle  []string   `json:"cycle,omitempty"`
-	Since  stamp      `json:"since"`
-}
-
 func (c *Console) now() time.Time { return c.env.Clock.Now() }
 
 // overview reads what is worth knowing first.
@@ -74,25 +66,40 @@ func (c *Console) overview(ctx context.Context) (o overviewObject, err error) {
 			return o, err
 		}
 	}
-	if c.cfg.Leases != nil {
-		infos, err := c.leases(ctx)
-		if err != nil {
-			return o, err
-		}
-		for _, m := range membersOf(infos) {
-			switch {
-			case m.State == "up":
-				o.Up++
-			case m.State != "down" || c.now().Sub(time.Time(m.Until)) < lookDown: // one that has stopped long ago is no news
-				o.Members = append(o.Members, m)
-			}
-		}
+	if err := c.overviewNodes(ctx, &o); err != nil {
+		return o, err
 	}
 	if o.Blocked, err = c.blocked(ctx); err != nil {
 		return o, err
 	}
-	o.Well = len(o.Blocked) == 0 && len(o.Failures) == 0 && len(o.Members) == 0
+	o.Well = len(o.Blocked)+len(o.Failures)+len(o.Members)+len(o.Tasks)+len(o.Hosts) == 0 && !o.Frozen && !o.Isolated
 	return o, nil
+}
+
+// overviewNodes looks at members, tasks and hosts.
+func (c *Console) overviewNodes(ctx context.Context, o *overviewObject) error {
+	ms, err := c.members(ctx)
+	if err != nil {
+		return err
+	}
+	o.Frozen, o.Isolated = ms.Frozen, ms.Isolated
+	for _, m := range ms.Items {
+		switch {
+		case m.State == "up" && m.Reason != "stalled":
+			o.Up++
+		case m.State == "left":
+		case m.State != "down" || m.Until.IsZero() || c.since(time.Time(m.Until)) < lookDown: // one that went down long ago is no news
+			o.Members = append(o.Members, m)
+		}
+	}
+	tasks, err := c.tasksOf(ctx, false)
+	if err != nil {
+		return err
+	}
+	o.Tasks = badTasks(tasks)
+	hosts, err := c.hosts(ctx)
+	o.Hosts = slices.DeleteFunc(hosts, func(h hostObject) bool { return h.State == "up" })
+	return err
 }
 
 func (c *Console) overviewJobs(ctx context.Context, o *overviewObject) (err error) {
@@ -158,14 +165,9 @@ func (c *Console) blocked(ctx context.Context) ([]blockedObject, error) {
 		if b.Job == nil || !visible(who(ctx), b.Job) {
 			continue
 		}
-		o := jobjson.Of(b.Job)
-		bs = append(bs, blockedObject{&o, o.Key, b.Why, b.Holder.Content, b.Holder.Holder, b.Line, b.Cycle, stamp(b.Since)})
+		bs = append(bs, jobjson.BlockedOf(b))
 	}
 	return bs, nil
-}
-
-func (c *Console) stats(ctx context.Context) (job.Stats, error) {
-	return shared(ctx, c.reads, "stats", c.cfg.Jobs.Stats)
 }
 
 // counts are how many jobs are in each live state; of one account, least counts where more is true.
@@ -204,39 +206,4 @@ func (c *Console) getBlocked(r *http.Request) (*answer, error) {
 		return nil, err
 	}
 	return ok(list[blockedObject]{Items: bs})
-}
-
-func (c *Console) listMembers(r *http.Request) (*answer, error) {
-	infos, err := c.leases(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	ms := membersOf(infos)
-	if ms == nil {
-		ms = []memberObject{}
-	}
-	return ok(list[memberObject]{Items: ms})
-}
-
-// leaseObject is a session or a named lease.
-type leaseObject struct {
-	Name        string `json:"name"`
-	Named       bool   `json:"named"`
-	Holder      string `json:"holder"`
-	Incarnation int64  `json:"incarnation"`
-	Epoch       int64  `json:"epoch"`
-	State       string `json:"state"`
-	Until       stamp  `json:"until"`
-}
-
-func (c *Console) listLeases(r *http.Request) (*answer, error) {
-	infos, err := c.leases(r.Context())
-	if err != nil {
-		return nil, err
-	}
-	out := list[leaseObject]{Items: []leaseObject{}}
-	for _, i := range infos {
-		out.Items = append(out.Items, leaseObject{i.Name, i.Named, i.Holder.Node, i.Holder.Incarnation, i.Holder.Epoch, i.State, stamp(i.Until)})
-	}
-	return ok(out)
 }

@@ -8,18 +8,8 @@ import (
 
 	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
-	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/syncqueue"
 )
-
-func ups(infos []lease.Info) (n int) {
-	for _, m := range membersOf(infos) {
-		if m.State != "down" {
-			n++
-		}
-	}
-	return n
-}
 
 type tab struct {
 	Text, State string
@@ -37,12 +27,12 @@ type overviewPage struct {
 }
 
 func (v *views) overview(r *http.Request, p *page) (string, error) {
-	p.Heading, p.Stream = "Overview", "topics=job,queue,member"
+	p.Heading, p.Stream = "Overview", "topics=job,queue,member,periodic"
 	o, err := v.c.overview(r.Context())
 	if err != nil {
 		return "", err
 	}
-	b := overviewPage{overviewObject: o, Spark: sparkOf(o.Minutes), Has: map[string]bool{"jobs": hasJobs(v.c), "members": hasLeases(v.c)}}
+	b := overviewPage{overviewObject: o, Spark: sparkOf(o.Minutes), Has: map[string]bool{"jobs": hasJobs(v.c), "members": hasMembers(v.c)}}
 	for _, s := range liveStates {
 		b.Tiles = append(b.Tiles, tab{Text: string(s), State: string(s), Count: o.Counts[s], Counted: true, Query: "state=" + string(s)})
 	}
@@ -212,7 +202,7 @@ func (v *views) queues(r *http.Request, p *page) (string, error) {
 	if b.Sort == "" {
 		b.Sort = "waiting"
 	}
-	if !sortLines(b.Lines, b.Sort) {
+	if !jobjson.SortLines(b.Lines, b.Sort) {
 		return "", bad("sort: must be key, waiting or oldest")
 	}
 	if b.Kinds, err = v.c.kinds(r.Context()); err != nil {
@@ -226,7 +216,7 @@ func (v *views) queues(r *http.Request, p *page) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		b.Pools = poolsOf(st)
+		b.Pools = jobjson.PoolsOf(st)
 	}
 	p.Body = b
 	return "queues", nil
@@ -247,22 +237,27 @@ func (v *views) queue(r *http.Request, p *page) (string, error) {
 }
 
 type membersPage struct {
-	Members []memberObject
+	jobjson.Members
 	Running map[string]int
-	Most    int // more than this many are not counted
-	Leases  []leaseObject
+	Leases  []jobjson.Lease
+	Group   bool // there is a membership
+	Drain   bool
 }
 
 func (v *views) members(r *http.Request, p *page) (string, error) {
 	p.Heading, p.Stream = "Nodes", "topics=member,job"
+	ms, err := v.c.members(r.Context())
+	if err != nil {
+		return "", err
+	}
 	infos, err := v.c.leases(r.Context())
 	if err != nil {
 		return "", err
 	}
-	b := membersPage{Members: membersOf(infos), Running: map[string]int{}, Most: pageOfStore}
+	b := membersPage{Members: ms, Running: map[string]int{}, Group: hasGroup(v.c), Drain: canDrain(v.c)}
 	for _, i := range infos {
 		if i.Named {
-			b.Leases = append(b.Leases, leaseObject{i.Name, true, i.Holder.Node, i.Holder.Incarnation, i.Holder.Epoch, i.State, stamp(i.Until)})
+			b.Leases = append(b.Leases, jobjson.LeaseOf(i))
 		}
 	}
 	if hasJobs(v.c) {
@@ -278,7 +273,39 @@ func (v *views) members(r *http.Request, p *page) (string, error) {
 	return "members", nil
 }
 
+type tasksPage struct {
+	Rows   []taskRow
+	Self   string
+	Silent []string // nodes that did not answer
+	Nodes  bool     // several: say which
+	Alone  bool     // no other is asked
+	Many   bool     // and there are others
+}
+
+func (v *views) periodic(r *http.Request, p *page) (string, error) {
+	p.Heading, p.Stream = "Periodic", "topics=periodic,member"
+	all, err := v.c.tasksOf(r.Context(), true)
+	if err != nil {
+		return "", err
+	}
+	b := tasksPage{Rows: byTask(all), Self: v.c.env.Node, Nodes: len(all) > 1, Alone: v.c.cfg.Nodes == nil, Many: v.c.up(r.Context()) > 1}
+	for _, n := range all {
+		if n.Error != "" {
+			b.Silent = append(b.Silent, n.Node)
+		}
+	}
+	p.Body = b
+	return "periodic", nil
+}
+
+func (v *views) hosts(r *http.Request, p *page) (string, error) {
+	p.Heading, p.Stream = "Hosts", "topics=member"
+	hs, err := v.c.hosts(r.Context())
+	p.Body = hs
+	return "hosts", err
+}
+
 func (v *views) events(_ *http.Request, p *page) (string, error) {
-	p.Heading, p.Stream = "Events", "topics=job,queue,member"
+	p.Heading, p.Stream = "Events", "topics=job,queue,member,periodic"
 	return "events", nil
 }

@@ -3,31 +3,10 @@ package console
 import (
 	"fmt"
 	"net/http"
-	"time"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
-
-// poolObject is a queue of package job: workers and the jobs for them.
-type poolObject struct {
-	Name    string            `json:"name"`
-	Workers int               `json:"workers"` // of this node
-	Running int               `json:"running"` // on this node
-	Blocked int               `json:"blocked"`
-	Free    int               `json:"free"`
-	Depth   map[job.State]int `json:"depth"` // in the cluster
-	Oldest  int64             `json:"oldest_ms"`
-	Paused  bool              `json:"paused"`
-}
-
-func poolsOf(st job.Stats) []poolObject {
-	ps := []poolObject{}
-	for _, name := range sortedKeys(st.Queues) {
-		q := st.Queues[name]
-		ps = append(ps, poolObject{name, q.Workers, q.Running, q.Blocked, q.Free, q.Depth, q.Oldest.Milliseconds(), q.Paused})
-	}
-	return ps
-}
 
 // statsObject is job.Stats in JSON.
 type statsObject struct {
@@ -48,24 +27,22 @@ func (c *Console) getStats(r *http.Request) (*answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.Active, o.Pools = st.Active, poolsOf(st)
+		o.Active, o.Pools = st.Active, jobjson.PoolsOf(st)
 	}
 	return ok(o)
 }
 
 func (c *Console) listPools(r *http.Request) (*answer, error) {
-	if who(r.Context()).Account != "" {
-		return ok(list[poolObject]{Items: []poolObject{}})
-	}
-	st, err := c.stats(r.Context())
+	ps, err := c.pools(r.Context())
 	if err != nil {
 		return nil, err
 	}
-	return ok(list[poolObject]{Items: poolsOf(st)})
+	return ok(list[poolObject]{Items: ps})
 }
 
 type resizeBody struct {
 	Workers *int   `json:"workers"`
+	Node    string `json:"node"` // "" = this one
 	Back    string `json:"back"`
 }
 
@@ -103,20 +80,10 @@ func (c *Console) resizePool(r *http.Request) (*answer, error) {
 		if in.Workers == nil {
 			return bad("workers: is missing")
 		}
+		if in.Node != "" && in.Node != c.env.Node {
+			_, err := c.tellNode(r.Context(), in.Node, question{Do: "resize", Name: name, Workers: *in.Workers, By: who(r.Context()).Name})
+			return err
+		}
 		return c.cfg.Jobs.Resize(name, *in.Workers)
 	})
 }
-
-// Wait is the longest present wait in words.
-func (p poolObject) Wait() string {
-	if p.Oldest == 0 {
-		return "–"
-	}
-	return spanText(time.Duration(p.Oldest) * time.Millisecond)
-}
-
-// Ready and Waiting are for the page too.
-func (p poolObject) Ready() int { return p.Depth[job.Ready] }
-
-// Waiting counts those whose turn has not come.
-func (p poolObject) Waiting() int { return p.Depth[job.Waiting] }

@@ -19,6 +19,8 @@ type problem struct {
 	Detail  string `json:"detail,omitempty"`
 	Code    string `json:"code"`
 	Current any    `json:"current,omitempty"` // the object as it is now
+
+	answer http.Handler // of an Auth that answers itself
 }
 
 func (p *problem) Error() string { return p.Code + ": " + p.Detail }

@@ -1,11 +1,9 @@
 package console
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 
 	"github.com/drover-cloud/drover/internal/jobjson"
@@ -13,71 +11,9 @@ import (
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
-// lineObject is a key with a line.
-type lineObject struct {
-	Key     keyObject `json:"key"`
-	Limit   int       `json:"limit"` // turns at once; 0 = unlimited
-	Paused  bool      `json:"paused"`
-	Holders int       `json:"holders"`
-	Waiting int       `json:"waiting"`
-	Oldest  int64     `json:"oldest_ms"` // the longest present wait
-}
-
-// kindObject is the policy of a kind of keys.
-type kindObject struct {
-	Kind   string `json:"kind"`
-	Limit  int    `json:"limit"`
-	Paused bool   `json:"paused"`
-}
-
-// itemObject is one that holds or waits for a turn.
-type itemObject struct {
-	Job      *jobObject `json:"job,omitempty"` // nil: no job of this console's, or not the viewer's
-	Content  string     `json:"content,omitempty"`
-	Seq      int64      `json:"seq"`
-	Place    int        `json:"place,omitempty"` // of a waiter, from 1
-	Holder   string     `json:"holder,omitempty"`
-	Epoch    int64      `json:"epoch,omitempty"`
-	Enqueued stamp      `json:"enqueued"`
-	Since    stamp      `json:"since,omitzero"`
-}
-
-// keyLine is a key and who stands there.
-type keyLine struct {
-	Key     keyObject    `json:"key"`
-	Limit   int          `json:"limit"`
-	Paused  bool         `json:"paused"`
-	Why     string       `json:"paused_by,omitempty"` // key, kind
-	Holders []itemObject `json:"holders"`
-	Waiters []itemObject `json:"waiters"`
-}
-
-func (c *Console) policies(ctx context.Context) (map[syncqueue.Key]syncqueue.Policy, error) {
+func (c *Console) policies(ctx context.Context) (jobjson.Policies, error) {
 	rows, err := shared(ctx, c.calm, "policies", c.cfg.Queues.Policies)
-	m := make(map[syncqueue.Key]syncqueue.Policy, len(rows))
-	for _, r := range rows {
-		m[syncqueue.Key{Kind: r.Kind, ID: r.ID}] = r.Policy
-	}
-	return m, err
-}
-
-// policyOf a key: its own limit beats its kind's, either pauses it.
-func policyOf(m map[syncqueue.Key]syncqueue.Policy, k syncqueue.Key) (limit int, pausedBy string) {
-	kind, known := m[syncqueue.Key{Kind: k.Kind}]
-	if limit = kind.Limit; !known || limit < 0 {
-		limit = 1
-	}
-	own, set := m[k]
-	if set && own.Limit >= 0 {
-		limit = own.Limit
-	}
-	switch {
-	case set && own.Paused:
-		pausedBy = "key"
-	case kind.Paused:
-		pausedBy = "kind"
-	}
-	return limit, pausedBy
+	return jobjson.PoliciesOf(rows), err
 }
 
 // lines are the keys with a line.
@@ -94,8 +30,7 @@ func (c *Console) lines(ctx context.Context, f syncqueue.Filter) (ls []lineObjec
 	}
 	ls = make([]lineObject, len(stats))
 	for i, s := range stats {
-		limit, paused := policyOf(pol, s.Key)
-		ls[i] = lineObject{keyObject{Kind: s.Key.Kind, ID: s.Key.ID}, limit, paused != "", s.Running, s.Pending, s.Oldest.Milliseconds()}
+		ls[i] = jobjson.LineOf(s, pol)
 	}
 	return ls, nil
 }
@@ -108,7 +43,7 @@ func (c *Console) kinds(ctx context.Context) (ks []kindObject, err error) {
 			if limit == syncqueue.Inherit {
 				limit = 1
 			}
-			ks = append(ks, kindObject{r.Kind, limit, r.Paused})
+			ks = append(ks, kindObject{Kind: r.Kind, Limit: limit, Paused: r.Paused})
 		}
 	}
 	return ks, err
@@ -150,23 +85,10 @@ func (c *Console) listQueues(r *http.Request) (*answer, error) {
 			out.Items = append(out.Items, l)
 		}
 	}
-	if !sortLines(out.Items, q.Get("sort")) {
+	if !jobjson.SortLines(out.Items, q.Get("sort")) {
 		return nil, bad("sort: must be key, waiting or oldest")
 	}
 	return ok(out)
-}
-
-func sortLines(ls []lineObject, by string) bool {
-	switch by {
-	case "", "key":
-	case "waiting":
-		slices.SortStableFunc(ls, func(a, b lineObject) int { return cmp.Compare(b.Waiting, a.Waiting) })
-	case "oldest":
-		slices.SortStableFunc(ls, func(a, b lineObject) int { return cmp.Compare(b.Oldest, a.Oldest) })
-	default:
-		return false
-	}
-	return true
 }
 
 func keyFrom(r *http.Request) (syncqueue.Key, error) {
@@ -197,25 +119,13 @@ func (c *Console) line(ctx context.Context, k syncqueue.Key) (*keyLine, error) {
 			return nil, err
 		}
 	}
-	l := &keyLine{Key: keyObject{Kind: k.Kind, ID: k.ID}, Holders: []itemObject{}, Waiters: []itemObject{}}
-	l.Limit, l.Why = policyOf(pol, k)
-	l.Paused = l.Why != ""
-	for _, it := range items {
-		o := itemObject{Seq: it.Seq, Holder: it.Holder, Epoch: it.Epoch, Enqueued: stamp(it.Enqueued), Since: stamp(it.Since)}
-		if j := js[it.Content]; j != nil && visible(who(ctx), j) {
-			jo := jobjson.Of(j)
-			o.Job, o.Content = &jo, it.Content
-		} else if who(ctx).Account == "" {
-			o.Content = it.Content
-		}
-		if it.Since.IsZero() {
-			o.Place = len(l.Waiters) + 1
-			l.Waiters = append(l.Waiters, o)
-		} else {
-			l.Holders = append(l.Holders, o)
+	visibles := map[string]*job.Job{}
+	for _, id := range sortedKeys(js) {
+		if visible(who(ctx), js[id]) {
+			visibles[id] = js[id]
 		}
 	}
-	return l, nil
+	return jobjson.KeyLineOf(k, pol, items, visibles, who(ctx).Account == ""), nil
 }
 
 func (c *Console) getQueue(r *http.Request) (*answer, error) {

@@ -41,7 +41,17 @@ func ok(v any) (*answer, error) { return &answer{body: v}, nil }
 func hasJobs(c *Console) bool   { return c.cfg.Jobs != nil }
 func hasQueues(c *Console) bool { return c.cfg.Queues != nil }
 func hasLeases(c *Console) bool { return c.cfg.Leases != nil }
+func hasGroup(c *Console) bool  { return c.cfg.Members != nil }
+func hasHosts(c *Console) bool  { return c.cfg.Hosts != nil }
 func always(*Console) bool      { return true }
+
+func hasMembers(c *Console) bool { return hasGroup(c) || hasLeases(c) }
+
+// hasTasks: this node has some, or may hear of those of others.
+func hasTasks(c *Console) bool { return c.cfg.Periodic != nil }
+
+// canDrain: this node can, or may tell another one.
+func canDrain(c *Console) bool { return hasMembers(c) && (c.cfg.Drain != nil || c.cfg.Nodes != nil) }
 
 // root leads from a request's path to the root of the console.
 func root(r *http.Request) string {
@@ -94,8 +104,8 @@ func (c *Console) steer(rt route, r *http.Request) (a *answer, err error) {
 		outcome = "done"
 		c.forget()
 	}
-	level := c.env.Logger.InfoContext
-	level(r.Context(), "console: "+string(rt.verb), "principal", p.Name, "type", t.Type, "target", t.ID, "outcome", outcome, "err", err)
+	c.meters.verb(rt.verb, outcome)
+	c.env.Logger.InfoContext(r.Context(), "console: "+string(rt.verb), "principal", p.Name, "type", t.Type, "target", t.ID, "outcome", outcome, "err", err)
 	return a, err
 }
 
@@ -107,6 +117,12 @@ func targetOf(r *http.Request) Target {
 		return Target{"kind", kind}
 	case r.PathValue("pool") != "":
 		return Target{"pool", r.PathValue("pool")}
+	case r.PathValue("task") != "":
+		return Target{"task", r.PathValue("task")}
+	case strings.HasPrefix(r.URL.Path, "/v1/members/"):
+		return Target{"member", id}
+	case strings.HasPrefix(r.URL.Path, "/v1/operations/"):
+		return Target{"operation", id}
 	default:
 		return Target{"job", id}
 	}

@@ -48,7 +48,17 @@ func (c *Console) allRoutes() []route {
 		{method: get, path: "/v1/events", section: always, stream: (*Console).events, doc: "the live stream", query: []string{"topics", "job", "key", "kind", "after"}},
 		read("/operations/{id}", hasJobs, (*Console).getOperation, "how a bulk goes on"),
 		steer("/operations/{id}/cancel", hasJobs, "bulk", emptyBody{}, (*Console).cancelOperation, "stop a bulk"),
-		read("/members", hasLeases, (*Console).listMembers, "nodes"),
+		read("/members", hasMembers, (*Console).listMembers, "nodes"),
+		read("/members/owner", hasMembers, (*Console).owner, "which node owns a key, by the ring of those up or unknown", "key"),
+		steer("/members/{id}/mark", hasGroup, "mark", markBody{}, (*Console).markMember, "maintenance, forced-down, or none"),
+		steer("/members/{id}/confirm-down", hasGroup, "confirm-down", confirmBody{}, (*Console).confirmDown, "one that is silent is down"),
+		steer("/members/{id}/forget", hasGroup, "forget", forgetBody{}, (*Console).forgetMember, "remove its record"),
+		steer("/members/{id}/drain", canDrain, "drain", emptyBody{}, (*Console).drainMember, "it takes nothing new and comes to rest"),
+		read("/periodic", hasTasks, (*Console).listTasks, "periodic tasks of all nodes"),
+		steer("/periodic/{task}/trigger", hasTasks, "trigger", nodeBody{}, onTask("trigger"), "run it now, on one node or on all that have it"),
+		steer("/periodic/{task}/enable", hasTasks, "enable", nodeBody{}, onTask("enable"), "end a disable"),
+		steer("/periodic/{task}/disable", hasTasks, "disable", nodeBody{}, onTask("disable"), "nothing of it starts"),
+		read("/hosts", hasHosts, (*Console).listHosts, "hosts that machines run on"),
 		read("/leases", hasLeases, (*Console).listLeases, "sessions and named leases"),
 		read("/queues", hasQueues, (*Console).listQueues, "keys with a line", queueFilters...),
 		read("/queues/{kind}/{id}", hasQueues, (*Console).getQueue, "who holds a key, and who waits for it"),
@@ -85,7 +95,7 @@ func (c *Console) sections() []string {
 	for _, s := range []struct {
 		name string
 		has  bool
-	}{{"jobs", hasJobs(c)}, {"queues", hasQueues(c)}, {"members", hasLeases(c)}} {
+	}{{"jobs", hasJobs(c)}, {"queues", hasQueues(c)}, {"members", hasMembers(c)}, {"leases", hasLeases(c)}, {"periodic", hasTasks(c)}, {"hosts", hasHosts(c)}} {
 		if s.has {
 			out = append(out, s.name)
 		}

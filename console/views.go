@@ -2,6 +2,7 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"html/template"
@@ -45,7 +46,8 @@ type navItem struct {
 type keyHelp struct{ Keys, Does string }
 
 var keyTable = []keyHelp{
-	{"?", "this help"}, {"/", "filter"}, {"g o", "overview"}, {"g j", "jobs"}, {"g q", "queues"}, {"g m", "nodes"}, {"g e", "events"},
+	{"?", "this help"}, {"/", "filter"}, {"g o", "overview"}, {"g j", "jobs"}, {"g q", "queues"}, {"g m", "nodes"}, {"g h", "hosts"},
+	{"g p", "periodic tasks"}, {"g e", "events"},
 	{"j k ↓ ↑", "next and previous row"}, {"Enter", "open the row"}, {"x", "select the row"}, {"*", "select the page"},
 	{"c", "cancel"}, {"r", "retry"}, {"p", "pause or resume"}, {"Alt ↑ ↓ Home End", "move a waiting job"}, {"u", "undo"},
 	{".", "pause live updates"}, {"t", "theme"}, {"Esc", "close, or back"},
@@ -57,7 +59,7 @@ func newViews(c *Console) (*views, error) {
 	if v.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"overview", "jobs", "job", "queues", "queue", "members", "events", "problem"} {
+	for _, name := range []string{"overview", "jobs", "job", "queues", "queue", "members", "periodic", "hosts", "events", "problem"} {
 		t := template.New("layout.html").Funcs(v.funcs())
 		if v.pages[name], err = t.ParseFS(templates, "templates/layout.html", "templates/parts.html", "templates/"+name+".html"); err != nil {
 			return nil, err
@@ -79,8 +81,14 @@ func (v *views) mount(mux *http.ServeMux) {
 		mux.HandleFunc("GET /queues", v.page(v.queues))
 		mux.HandleFunc("GET /queues/{kind}/{id}", v.page(v.queue))
 	}
-	if hasLeases(v.c) {
+	if hasMembers(v.c) {
 		mux.HandleFunc("GET /members", v.page(v.members))
+	}
+	if hasTasks(v.c) {
+		mux.HandleFunc("GET /periodic", v.page(v.periodic))
+	}
+	if hasHosts(v.c) {
+		mux.HandleFunc("GET /hosts", v.page(v.hosts))
 	}
 	lost := v.page(func(r *http.Request, _ *page) (string, error) { return "", notFound(r.URL.Path) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -121,7 +129,8 @@ func (v *views) page(fill func(*http.Request, *page) (string, error)) http.Handl
 var notices = map[string]string{
 	"cancel": "Cancel requested.", "cancelled": "Cancelled.", "retry": "This is the new job.", "priority": "Priority changed.",
 	"reschedule": "Rescheduled.", "hold": "Held.", "wake": "Woken.", "fence": "Fenced.", "limit": "Limit changed.", "clear": "The line is cleared.",
-	"move": "Moved.", "pause": "Paused.", "resume": "Resumed.", "resize": "Resized.", "maintenance": "Maintenance changed.",
+	"move": "Moved.", "pause": "Paused.", "resume": "Resumed.", "resize": "Resized.", "mark": "Marked.", "confirm-down": "Confirmed: it is down.", "forget": "Forgotten.", "drain": "It drains.",
+	"trigger": "It runs now.", "enable": "Enabled.", "disable": "Disabled.",
 }
 
 var complaints = map[string]string{
@@ -140,7 +149,8 @@ func (v *views) base(r *http.Request) *page {
 	for _, n := range []struct {
 		path, text, key string
 		has             bool
-	}{{"", "Overview", "o", true}, {"jobs", "Jobs", "j", hasJobs(c)}, {"queues", "Queues", "q", hasQueues(c)}, {"members", "Nodes", "m", hasLeases(c)}, {"events", "Events", "e", hasJobs(c)}} {
+	}{{"", "Overview", "o", true}, {"jobs", "Jobs", "j", hasJobs(c)}, {"queues", "Queues", "q", hasQueues(c)}, {"members", "Nodes", "m", hasMembers(c)}, {"hosts", "Hosts", "h", hasHosts(c)},
+		{"periodic", "Periodic", "p", hasTasks(c)}, {"events", "Events", "e", hasJobs(c)}} {
 		if n.has {
 			here := strings.TrimPrefix(r.URL.Path, "/")
 			b.Nav = append(b.Nav, navItem{n.path, n.text, n.key, here == n.path || n.path != "" && strings.HasPrefix(here, n.path+"/")})
@@ -153,26 +163,39 @@ func (v *views) base(r *http.Request) *page {
 			b.Bad = "It did not work. The log tells more."
 		}
 	}
-	if c.cfg.Leases != nil {
-		if infos, err := c.leases(r.Context()); err == nil && ups(infos) > 1 {
-			b.Poll = 3 // other nodes' changes are not pushed here
-		}
+	if c.up(r.Context()) > 1 {
+		b.Poll = 3 // other nodes' changes are not pushed here
 	}
 	return b
+}
+
+// up is how many nodes are not known to be gone.
+func (c *Console) up(ctx context.Context) (n int) {
+	ms, err := c.members(ctx)
+	if err != nil {
+		return 0
+	}
+	for _, m := range ms.Items {
+		if m.State != "down" && m.State != "left" {
+			n++
+		}
+	}
+	return n
 }
 
 func (v *views) funcs() template.FuncMap {
 	return template.FuncMap{
 		"short": short, "seg": url.PathEscape, "first": firstLine, "span": spanText,
-		"when":  func(t any) template.HTML { return v.when(t) },
-		"took":  func(from, to any) string { return took(asTime(from), asTime(to), v.c.now()) },
-		"final": func(s job.State) bool { return s.Final() },
-		"dict":  dict,
-		"iso":   func(t any) string { return stamp(asTime(t)).String() },
-		"ms":    func(t any) int64 { return asTime(t).UnixMilli() },
-		"n":     number,
-		"wait":  func(ms int64) string { return spanText(time.Duration(ms) * time.Millisecond) },
-		"dots":  func(n int) []struct{} { return make([]struct{}, min(n, 12)) },
+		"when":    func(t any) template.HTML { return v.when(t) },
+		"took":    func(from, to any) string { return took(asTime(from), asTime(to), v.c.now()) },
+		"final":   func(s job.State) bool { return s.Final() },
+		"dict":    dict,
+		"iso":     func(t any) string { return stamp(asTime(t)).String() },
+		"ms":      func(t any) int64 { return asTime(t).UnixMilli() },
+		"n":       number,
+		"wait":    func(ms int64) string { return spanText(time.Duration(ms) * time.Millisecond) },
+		"skipped": func(t badTask) int64 { return t.Missed + t.Overruns + t.Gated + t.Taken },
+		"dots":    func(n int) []struct{} { return make([]struct{}, min(n, 12)) },
 	}
 }
 

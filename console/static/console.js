@@ -117,6 +117,7 @@ function connect() {
   source.addEventListener("bye", () => lost());
   source.addEventListener("job", (e) => job(JSON.parse(e.data)));
   source.addEventListener("queue", (e) => { tail("queue", JSON.parse(e.data)); refresh(); });
+  source.addEventListener("periodic", (e) => { tail("periodic", JSON.parse(e.data)); refresh(); });
   source.addEventListener("member", (e) => { tail("member", JSON.parse(e.data)); refresh(); });
   source.onerror = lost;
 }

@@ -59,6 +59,8 @@ const said = {
   cancel: (o) => o.accepted === "cancelled" ? "Cancelled." : "Cancel requested: its handler is told to stop.",
   retry: (o) => "A new job was made: " + o.id.slice(-8), hold: () => "Held.", wake: () => "Woken.", fence: () => "Fenced.", priority: (o) => "Priority is " + o.priority + " now.",
   limit: () => "Limit changed.", resize: () => "Workers changed.", clear: () => "The line is cleared.", pause: () => "Paused.", resume: () => "Resumed.",
+  mark: () => "Marked.", "confirm-down": () => "Confirmed: it is down.", forget: () => "Forgotten.", drain: () => "It drains.",
+  trigger: () => "It runs now.", enable: () => "Enabled.", disable: () => "Disabled.", reschedule: (o) => "Due " + o.run_at + ".",
 };
 const numbers = new Set(["priority", "limit", "workers"]);
 
@@ -78,7 +80,7 @@ async function submit(form) {
     const out = await send(form.action, data);
     const name = verb === "resize" ? "workers" : numbers.has(verb) ? verb : null;
     let undo = null;
-    if (form.dataset.undo) undo = () => send(form.action.replace(/[^/]+$/, form.dataset.undo), {}).then(() => refresh(true));
+    if (form.dataset.undo) undo = () => send(form.action.replace(/[^/]+$/, form.dataset.undo), data.node ? { node: data.node } : {}).then(() => refresh(true));
     if (name && form.dataset.was !== undefined) { const was = Number(form.dataset.was); undo = () => send(form.action, { [name]: was }).then(() => refresh(true)); }
     if (verb === "retry") { location.href = new URL("jobs/" + out.id, root); return; }
     toast((said[verb] || (() => "Done."))(out), { undo });
