@@ -51,14 +51,14 @@ func (m *Manager) claim(ctx context.Context) error {
 	m.meters.since(m.meters.claims, at)
 	m.claimed(&c, &got, err)
 	m.start(got.Rows, c, at)
-	if err != nil {
-		if errors.Is(err, store.ErrConflict) { // the store says that the session is over: it will notice
-			m.log.Debug("job claim refused: session not live")
-			return nil
-		}
-		return err
+	switch {
+	case err == nil:
+		m.spareRows(got.Rows, c.Into)
+	case errors.Is(err, store.ErrConflict): // the store says that the session is over: it will notice
+		m.log.Debug("job claim refused: session not live")
+		return nil
 	}
-	return nil
+	return err
 }
 
 // reserve takes the free slots for a claim. It is called inside the transaction; closed is what the claim is made for.
@@ -79,9 +79,26 @@ func (m *Manager) reserve(c *Claim, closed bool) bool {
 		m.more = true
 		return false
 	}
+	if !m.heard() { // sinks may keep rows
+		c.Into, m.spare.rows = m.spare.rows, nil
+	}
 	m.round.claims++
 	c.Oldest = m.round.claims%oldestEvery == 0
 	return true
+}
+
+// spareRows keeps the memory of a claim's rows, which runs have copied, for the next one.
+func (m *Manager) spareRows(rows, into []Row) {
+	if m.heard() {
+		return
+	}
+	if cap(rows) == 0 {
+		rows = into
+	}
+	clear(rows)
+	m.mu.Lock()
+	m.spare.rows = rows[:0]
+	m.mu.Unlock()
 }
 
 // claimed notes what a claim told.

@@ -97,7 +97,7 @@ func (b *batch) plain() bool {
 
 // finishPlain is finish for a plain batch: one call of the store.
 func (m *Manager) finishPlain(ctx context.Context, tx store.Tx, b *batch) error {
-	b.began, b.started, b.moves, b.turns = m.env.Clock.Now(), nil, b.moves[:0], b.turns[:0]
+	b.began, b.started, b.moves, b.turns = m.env.Clock.Now(), nil, b.moves[:0], slices.Grow(b.turns[:0], len(b.outs))
 	joined := false
 	for _, o := range b.outs {
 		mv, _ := m.decide(o, nil)
@@ -133,6 +133,10 @@ func (m *Manager) takeBatch(b *batch) {
 		poke(m.pump)
 	}
 	slices.SortFunc(b.outs, func(x, y *outcome) int { return byJob(x.run, y.run) })
+	if k := len(m.spare.moves) - 1; k >= 0 {
+		b.moves, m.spare.moves = m.spare.moves[k], m.spare.moves[:k]
+	}
+	b.moves = slices.Grow(b.moves, n)
 	m.allowStart(b)
 }
 
@@ -305,6 +309,12 @@ func (m *Manager) flushed(b *batch) {
 		}
 	}
 	m.waits.finished(b.outs)
+	if m.one != nil && cap(b.moves) > 0 { // another store may keep them
+		clear(b.moves[:cap(b.moves)])
+		m.mu.Lock()
+		m.spare.moves = append(m.spare.moves, b.moves[:0])
+		m.mu.Unlock()
+	}
 }
 
 // settle forgets runs whose outcome is stored or dropped.

@@ -37,6 +37,7 @@ type Manager struct {
 	meters  meters
 	waits   waits
 	crew    *crew // nil: a goroutine per job
+	spare   spare
 
 	wake   chan struct{} // for the round: there is something to do
 	pump   chan struct{} // for the pump: outcomes are pending
@@ -60,6 +61,12 @@ type Manager struct {
 	round
 	slots
 	logs logs
+}
+
+// spare is memory of batches, to be used again; guarded by Manager.mu.
+type spare struct {
+	rows  []Row // of the last claim
+	moves [][]Move
 }
 
 // binding is the incarnation of the session that this node works under.

@@ -223,6 +223,7 @@ type Claim struct {
 	Max     int
 	Oldest  bool
 	Seqs    []int64 // not nil: only these jobs, Maintenance or not
+	Into    []Row   // empty; its capacity may hold the rows of the answer
 }
 
 type Claimed struct {

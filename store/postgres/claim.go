@@ -68,7 +68,7 @@ func (j jobs) Claim(ctx context.Context, x store.Tx, c job.Claim) (out job.Claim
 	if err != nil {
 		return out, err
 	}
-	cl := &claiming{tx: t, Claim: c}
+	cl := &claiming{tx: t, Claim: c, got: c.Into[:0]}
 	if c.Max > 0 {
 		if err := cl.all(ctx); err != nil {
 			return out, fmt.Errorf("postgres: claim: %w", err)
@@ -165,14 +165,12 @@ func (cl *claiming) look(ctx context.Context, cur *cursor, from []position, mode
 		}
 		switch s.what {
 		case 1, 4:
-			r, err := s.row()
-			if err != nil {
-				return err
-			}
 			if len(cl.got) == cap(cl.got) && cl.got != nil { // it may well be a full batch
 				cl.got = slices.Grow(cl.got, n)
 			}
-			cl.got = append(cl.got, r)
+			if err := cl.add(&s); err != nil {
+				return err
+			}
 			met = append(met, s.position)
 		case 2:
 			c := s.candidate
@@ -277,17 +275,19 @@ func (m *jsonText) UnmarshalJSON(b []byte) error {
 	return decode(sql.NullString{String: s, Valid: true}, (*map[string]string)(m))
 }
 
-// row is the started job.
-func (s *starter) row() (r job.Row, err error) {
+// add appends the started job; rows are large.
+func (cl *claiming) add(s *starter) error {
+	cl.got = append(cl.got, job.Row{})
+	return s.row(&cl.got[len(cl.got)-1])
+}
+
+// row fills in the started job; r is zero.
+func (s *starter) row(r *job.Row) (err error) {
 	now := s.now.UTC()
-	r = job.Row{
-		Job: job.Job{
-			ID: s.id, Kind: s.kind, Queue: s.queue, Seq: s.seq, Place: s.place, Epoch: s.epoch, State: job.Running, Rev: 1,
-			Session: s.session, SessionEpoch: s.sessionEpoch, Priority: s.priority, MaxAttempts: int(s.tries),
-			RunAt: s.runAt.UTC(), Deadline: asTime(s.deadline), Created: s.created.UTC(), Started: now, Updated: now, Args: s.args,
-		},
-		Print: s.print, Timeout: time.Duration(s.timeout), Depth: int(s.bits >> depthShift), Detached: s.bits&bitDetached != 0,
-	}
+	r.ID, r.Kind, r.Queue, r.Seq, r.Place, r.Epoch, r.State, r.Rev = s.id, s.kind, s.queue, s.seq, s.place, s.epoch, job.Running, 1
+	r.Session, r.SessionEpoch, r.Priority, r.MaxAttempts = s.session, s.sessionEpoch, s.priority, int(s.tries)
+	r.RunAt, r.Deadline, r.Created, r.Started, r.Updated, r.Args = s.runAt.UTC(), asTime(s.deadline), s.created.UTC(), now, now, s.args
+	r.Print, r.Timeout, r.Depth, r.Detached = s.print, time.Duration(s.timeout), int(s.bits>>depthShift), s.bits&bitDetached != 0
 	if s.withQueue != nil {
 		r.Queue = *s.withQueue
 	}
@@ -303,7 +303,7 @@ func (s *starter) row() (r job.Row, err error) {
 		for i, p := range strings.Split(s.packed.String, ",") {
 			n, err := strconv.ParseInt(p, 10, 64)
 			if err != nil {
-				return r, err
+				return err
 			}
 			switch i {
 			case 0:
@@ -327,7 +327,7 @@ func (s *starter) row() (r job.Row, err error) {
 	r.Rev++
 	r.Runs++
 	r.RunUntil = runUntil(now, r.Timeout, r.Deadline)
-	return r, s.rarely(&r)
+	return s.rarely(r)
 }
 
 // metExtra marks, until the answer is complete, a row whose drover_extra must be read.

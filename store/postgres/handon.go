@@ -86,9 +86,7 @@ func (cl *claiming) handOnStep(q string, keys []string, floors []int64, again *[
 		}
 		switch s.what {
 		case 1:
-			r, err := s.row()
-			cl.got = append(cl.got, r)
-			return err
+			return cl.add(&s)
 		case 2:
 			cl.readied(queue, s.priority, s.runAt)
 		case 3:

@@ -10,6 +10,7 @@ type hub struct {
 	mu   sync.Mutex
 	subs map[string]map[*chan struct{}]struct{}
 	n    int
+	jobs int // topics of single jobs in subs
 }
 
 func (h *hub) add(topic string) *chan struct{} {
@@ -21,6 +22,7 @@ func (h *hub) add(topic string) *chan struct{} {
 	}
 	if h.subs[topic] == nil {
 		h.subs[topic] = map[*chan struct{}]struct{}{}
+		h.jobs += isJob(topic)
 	}
 	h.subs[topic][&c] = struct{}{}
 	h.n++
@@ -36,6 +38,7 @@ func (h *hub) remove(topic string, c *chan struct{}) (left int) {
 		h.n--
 		if len(h.subs[topic]) == 0 {
 			delete(h.subs, topic)
+			h.jobs -= isJob(topic)
 		}
 	}
 	return h.n
@@ -71,8 +74,18 @@ func (h *hub) sendAll(hints []hint) {
 		return
 	}
 	for _, t := range hints {
-		wake(h.subs[t.topic])
+		if h.jobs > 0 || isJob(t.topic) == 0 { // a batch has many, and mostly nobody waits
+			wake(h.subs[t.topic])
+		}
 	}
+}
+
+// isJob is 1 for the topic of a single job.
+func isJob(topic string) int {
+	if strings.HasPrefix(topic, "job/") {
+		return 1
+	}
+	return 0
 }
 
 func wake(subs map[*chan struct{}]struct{}) {

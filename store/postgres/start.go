@@ -55,8 +55,6 @@ func (cl *claiming) startSome(ctx context.Context, ready []candidate) error {
 		if err := s.scan(scan); err != nil {
 			return err
 		}
-		r, err := s.row()
-		cl.got = append(cl.got, r)
-		return err
+		return cl.add(&s)
 	}, seqs, cl.Session.Epoch, cl.Seqs != nil)
 }

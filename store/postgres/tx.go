@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -149,6 +150,15 @@ func (t *tx) hint(h hint) {
 	}
 }
 
+// hintPool holds the memory of hints that are told: a batch has one per job.
+var hintPool = sync.Pool{New: func() any { return new([]hint) }}
+
+func spareHints(hints []hint) {
+	clear(hints)
+	hints = hints[:0]
+	hintPool.Put(&hints)
+}
+
 // of checks that x is an open transaction of this store.
 func (s *Store) of(x store.Tx) (*tx, error) {
 	t, ok := x.(*tx)
@@ -220,10 +230,11 @@ func (s *Store) run(ctx context.Context, single bool, fn func(ctx context.Contex
 	}
 	careful := false
 	for try := 1; ; try++ {
-		t := &tx{s: s, ctx: ctx, single: single, careful: careful}
+		t := &tx{s: s, ctx: ctx, single: single, careful: careful, hints: *hintPool.Get().(*[]hint)}
 		err := t.attempt(ctx, fn)
 		if err == nil {
 			s.hints.committed(t.hints)
+			spareHints(t.hints)
 			return s.afterwards(ctx, t)
 		}
 		again, duplicate := retryable(err)
