@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"job":                  {".", "store", "lease", "syncqueue"},
 	"dispatch":             {".", "store", "syncqueue", "job"},
 	"flow":                 {".", "store", "job"},
-	"console":              {".", "store", "lease", "syncqueue", "job", "flow"},
+	"console":              {".", "store", "lease", "syncqueue", "job", "flow", "periodic", "ring"},
 	"periodic":             {"."},
 	"ring":                 {},
 	"bus":                  {".", "store", "ring"},
@@ -39,7 +39,7 @@ var arrows = map[string][]string{
 	"testkit/...":          {"any"},
 	"internal/testkit/...": {"any"},
 	"internal/chaos/...":   {"any"},
-	"internal/jobjson":     {"job", "syncqueue"},
+	"internal/jobjson":     {"job", "syncqueue", "lease", "periodic"},
 	"internal/...":         {"."}, // leaves, for anyone
 	"examples/...":         {"any"},
 	"cmd/...":              {"any"},
