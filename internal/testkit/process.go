@@ -26,10 +26,14 @@ type process struct {
 
 // start runs path as the user of cred (nil = ours).
 func start(cred *syscall.Credential, dir, path string, args ...string) (*process, error) {
+	return startEnv(cred, dir, append(os.Environ(), "LC_ALL=C", "TZ=UTC"), path, args...)
+}
+
+func startEnv(cred *syscall.Credential, dir string, env []string, path string, args ...string) (*process, error) {
 	p := &process{log: &tail{}, exited: make(chan struct{})}
 	p.cmd = exec.Command(path, args...)
 	p.cmd.Dir, p.cmd.Stdout, p.cmd.Stderr = dir, p.log, p.log
-	p.cmd.Env = append(os.Environ(), "LC_ALL=C", "TZ=UTC")
+	p.cmd.Env = env
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGQUIT, Credential: cred}
 	p.cmd.WaitDelay = 5 * time.Second // of a child that outlives it and holds its output
 	if err := p.cmd.Start(); err != nil {
