@@ -58,6 +58,7 @@ type (
 // Inflight is a piece of work in hand.
 type Inflight struct {
 	Component, Kind, ID string
+	Request             string // id of the request that asked for it, if known
 	Since               time.Time
-	Long                bool // resumable elsewhere: cancelled when draining begins, not awaited
+	Long                bool // resumable elsewhere: its owner cancels it when draining begins, and does not await it
 }

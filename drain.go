@@ -36,7 +36,7 @@ func (g *Group) Drain(ctx context.Context) error {
 			dctx, cancel := context.WithCancelCause(base)
 			defer cancel(nil)
 			defer context.AfterFunc(w.p.ctx, func() { cancel(ErrStopping) })()
-			w.err = guarded(func() error { return w.d.Drain(dctx) })
+			w.err = guarded(func() error { return inHook(dctx, w.d.Drain) })
 		})
 	}
 	if inside {

@@ -7,15 +7,21 @@ import (
 
 // Errors of this package. Errors of a Group carry the component's name and wrap one of these or the component's own.
 var (
-	ErrRunning   = errors.New("drover: already running")
-	ErrUsed      = errors.New("drover: has run before")
-	ErrStopping  = errors.New("drover: stopping")
-	ErrStuck     = errors.New("drover: did not stop in time")
-	ErrNotReady  = errors.New("drover: not ready in time")
-	ErrRestarts  = errors.New("drover: too many restarts")
-	ErrPanic     = errors.New("drover: panic")
-	ErrConfig    = errors.New("drover: bad configuration")
-	ErrDuplicate = errors.New("drover: duplicate name")
+	ErrRunning      = errors.New("drover: already running")
+	ErrUsed         = errors.New("drover: has run before")
+	ErrStopping     = errors.New("drover: stopping")
+	ErrStuck        = errors.New("drover: did not stop in time")
+	ErrNotReady     = errors.New("drover: not ready in time")
+	ErrRestarts     = errors.New("drover: too many restarts")
+	ErrDrainTimeout = errors.New("drover: drain timeout")
+	ErrPanic        = errors.New("drover: panic")
+	ErrHook         = errors.New("drover: hook failed")
+	ErrCheck        = errors.New("drover: check failed")
+	ErrConfig       = errors.New("drover: bad configuration")
+	ErrDuplicate    = errors.New("drover: duplicate name")
+	ErrUnavailable  = errors.New("drover: unavailable")
+	ErrExists       = errors.New("drover: record exists")
+	ErrSignals      = errors.New("drover: signals already taken")
 )
 
 // FieldError names a field of a configuration that was refused, and why. It is ErrConfig.
@@ -69,13 +75,13 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// ExitCode is the process exit code for what Run returned: 0 for nil, 2 when something did not stop in time (ErrStuck),
-// 1 otherwise. drover itself never exits.
+// ExitCode is the process exit code for what Run returned: 0 for nil, 2 when something did not end in time (ErrStuck,
+// ErrDrainTimeout), 1 otherwise. drover itself never exits.
 func ExitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, ErrStuck):
+	case errors.Is(err, ErrStuck), errors.Is(err, ErrDrainTimeout):
 		return 2
 	}
 	return 1

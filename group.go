@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 )
 
@@ -30,6 +32,12 @@ type Group struct {
 	ready    chan struct{}   // closed when all have started
 	stopping chan struct{}   // closed when the stop begins
 
+	// Set by a Service before Run.
+	onReady   func() error    // when all but the late ones are ready; its error stops the Group
+	onStop    func()          // when the stop begins, before the first component is cancelled
+	stopAfter time.Duration   // in place of 10 s
+	spans     context.Context // what the spans of starting components belong to; nil = none
+
 	// Set when Run begins, constant afterwards.
 	env      Env
 	prefix   string
@@ -37,6 +45,9 @@ type Group struct {
 	restarts metric.Int64Counter
 	stuck    metric.Int64Counter
 }
+
+// scope names this library to OpenTelemetry.
+const scope = "github.com/drover-cloud/drover"
 
 type phase int
 
@@ -94,7 +105,7 @@ func (g *Group) add(name string, make func() Component, o groupOptions) error {
 		g.mu.Unlock()
 		return g.refuse(name, err)
 	}
-	if g.phase >= stopping {
+	if g.phase >= stopping || g.phase == running && (g.ctx.Err() != nil || isClosed(g.stopping)) {
 		g.mu.Unlock()
 		return named(name, ErrStopping)
 	}
@@ -154,7 +165,7 @@ func (g *Group) Run(ctx context.Context) error {
 	if err := g.open(ctx); err != nil {
 		return err
 	}
-	if ctx.Err() == nil && g.startAll() {
+	if ctx.Err() == nil && g.startAll() && g.opened() {
 		g.mu.Lock()
 		close(g.readyLocked())
 		g.mu.Unlock()
@@ -164,6 +175,9 @@ func (g *Group) Run(ctx context.Context) error {
 			case <-g.stopping:
 			}
 		}
+	}
+	if g.onStop != nil {
+		g.onStop()
 	}
 	g.stopAll()
 	g.mu.Lock()
@@ -194,7 +208,7 @@ func (g *Group) open(ctx context.Context) error {
 		env, g.prefix = env.over(o.g.env), o.path+"/"
 	}
 	g.env, g.ctx, g.phase = env.Defaults(), ctx, running
-	m := g.env.Meter.Meter("github.com/drover-cloud/drover")
+	m := g.env.Meter.Meter(scope)
 	g.restarts, _ = m.Int64Counter("drover.group.restarts")
 	g.stuck, _ = m.Int64Counter("drover.group.stuck")
 	return nil
@@ -210,13 +224,42 @@ func (g *Group) start(late bool) bool {
 		if p == nil {
 			return g.ctx.Err() == nil && !isClosed(g.stopping)
 		}
+		end := g.span(p)
 		p.launch()
-		if err := p.awaitReady(); err != nil {
+		err := p.awaitReady()
+		end(err)
+		if err != nil {
 			if !errors.Is(err, ErrStopping) {
 				g.halt(err)
 			}
 			return false
 		}
+	}
+}
+
+// opened tells the Service that all components are ready; false means stop.
+func (g *Group) opened() bool {
+	if g.onReady == nil {
+		return true
+	}
+	if err := g.onReady(); err != nil {
+		g.halt(err)
+		return false
+	}
+	return true
+}
+
+// span is open while p starts.
+func (g *Group) span(p *part) (end func(error)) {
+	if g.spans == nil {
+		return func(error) {}
+	}
+	_, span := g.env.Tracer.Tracer(scope).Start(g.spans, "component "+p.path)
+	return func(err error) {
+		if err != nil {
+			span.SetStatus(codes.Error, err.Error())
+		}
+		span.End()
 	}
 }
 
@@ -296,5 +339,28 @@ func isClosed(c <-chan struct{}) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// each calls f for every component that runs, in order of Add; for a Group in the Group, for its components instead.
+func (g *Group) each(f func(p *part, c Component)) {
+	type running struct {
+		p *part
+		c Component
+	}
+	var all []running
+	g.mu.Lock()
+	for _, p := range g.parts {
+		if p.comp != nil {
+			all = append(all, running{p, p.comp})
+		}
+	}
+	g.mu.Unlock()
+	for _, r := range all {
+		if inner, ok := r.c.(*Group); ok {
+			inner.each(f)
+			continue
+		}
+		f(r.p, r.c)
 	}
 }

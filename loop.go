@@ -27,6 +27,7 @@ const (
 // *PanicError; an error marked by Permanent is returned as it is. Once ctx is done no Step begins, and Loop returns nil.
 func Loop(ctx context.Context, e Env, wake <-chan struct{}, s Stepper) error {
 	l := newLoop(ctx, e, s)
+	defer l.owner.listen(l.beat)()
 	for ctx.Err() == nil {
 		select { // what this wake asks for, the coming Step sees
 		case <-wake:
@@ -52,6 +53,7 @@ type loop struct {
 	env    Env
 	s      Stepper
 	owner  *part // nil outside a Group
+	beat   *beat
 	log    *slog.Logger
 	errors int // in a row
 	panics int // without a good Step between
@@ -70,14 +72,14 @@ type loop struct {
 
 func newLoop(ctx context.Context, e Env, s Stepper) *loop {
 	e = e.Defaults()
-	l := &loop{env: e, s: s, owner: ownerOf(ctx)}
+	l := &loop{env: e, s: s, owner: ownerOf(ctx), beat: &beat{}}
 	name := fmt.Sprintf("%T", s)
 	if l.owner != nil {
 		name = l.owner.path
 	}
 	l.log = e.Logger.With("component", name, "node", e.Node)
 	l.attrs = metric.WithAttributeSet(attribute.NewSet(attribute.String("component", name)))
-	m := e.Meter.Meter("github.com/drover-cloud/drover")
+	m := e.Meter.Meter(scope)
 	l.steps, _ = m.Int64Counter("drover.loop.steps")
 	l.failures, _ = m.Int64Counter("drover.loop.errors")
 	l.busyGauge, _ = m.Float64Gauge("drover.loop.busy")
@@ -89,7 +91,9 @@ func newLoop(ctx context.Context, e Env, s Stepper) *loop {
 // step calls Step, measures it and turns a panic into an error.
 func (l *loop) step(ctx context.Context) (next time.Time, err error) {
 	begin := l.env.Clock.Now()
+	l.beat.began.Store(begin.UnixNano())
 	defer func() {
+		l.beat.began.Store(0)
 		if v := recover(); v != nil {
 			l.panics++
 			err = &PanicError{Value: v, Stack: debug.Stack()}
@@ -99,7 +103,9 @@ func (l *loop) step(ctx context.Context) (next time.Time, err error) {
 		}
 		l.measure(begin, l.env.Clock.Now())
 	}()
-	return l.s.Step(ctx)
+	next, err = l.s.Step(ctx)
+	l.beat.expect(begin, next)
+	return next, err
 }
 
 func (l *loop) measure(begin, end time.Time) {
@@ -126,9 +132,7 @@ func (l *loop) measure(begin, end time.Time) {
 
 // pause waits for next, a wake or ctx.
 func (l *loop) pause(ctx context.Context, next time.Time, wake <-chan struct{}) {
-	if l.owner != nil {
-		l.owner.setNext(next)
-	}
+	l.beat.due(next)
 	var timer <-chan time.Time
 	if !next.IsZero() {
 		d := next.Sub(l.env.Clock.Now())

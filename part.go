@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"runtime/pprof"
-	"sync/atomic"
 	"time"
 )
 
@@ -19,7 +18,6 @@ type part struct {
 
 	ready chan struct{} // closed once
 	done  chan struct{} // closed after the last Run has returned
-	due   atomic.Int64  // next Step, UnixNano; 0 = none
 
 	// Set by claim, constant afterwards.
 	path   string // with the names of the Groups around
@@ -38,6 +36,7 @@ type part struct {
 	err      error
 	asked    *ask   // the last
 	drain    *drain // the last
+	beats    []*beat
 }
 
 func newPart(g *Group, name string, make_ func() Component, o groupOptions) *part {
@@ -78,14 +77,6 @@ func (e Env) For(ctx context.Context) Env {
 // enter changes the state. The caller holds g.mu.
 func (p *part) enter(state string) { p.state, p.since = state, p.g.env.Clock.Now() }
 
-func (p *part) setNext(t time.Time) {
-	if t.IsZero() {
-		p.due.Store(0)
-		return
-	}
-	p.due.Store(t.UnixNano())
-}
-
 // fail ends the present run with err.
 func (p *part) fail(err error) {
 	p.g.mu.Lock()
@@ -115,7 +106,7 @@ func (p *part) finish(err error) {
 		err = nil
 	}
 	if err != nil {
-		g.env.Logger.Error("component failed", "component", p.path, "node", g.env.Node, "error", err)
+		g.env.Logger.Error("component.failed", "component", p.path, "node", g.env.Node, "error", err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

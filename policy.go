@@ -65,6 +65,9 @@ func newRestarts(p Policy, src rand.Source) *restarts {
 	return &restarts{p: p, rand: src}
 }
 
+// last reports whether the next failure within the window is one too many.
+func (r *restarts) last() bool { return len(r.fails) == r.p.MaxFailures }
+
 // next records a failure at now: the delay before the next run, negative to give up.
 func (r *restarts) next(now time.Time) time.Duration {
 	if len(r.fails) > 0 && now.Sub(r.due) >= r.p.Healthy {

@@ -20,9 +20,7 @@ func (g *Group) Status() []Status {
 		s := Status{Name: p.name, State: p.state, Since: p.since, Restarts: p.restarts, Err: p.err}
 		inner, _ := p.comp.(*Group)
 		g.mu.Unlock()
-		if due := p.due.Load(); due != 0 {
-			s.Next = time.Unix(0, due)
-		}
+		s.Next = p.next()
 		out = append(out, s)
 		if inner != nil {
 			for _, in := range inner.Status() {

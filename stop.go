@@ -25,7 +25,7 @@ func (p *part) stop() error {
 	p.err = ErrStuck
 	p.g.mu.Unlock()
 	p.g.stuck.Add(p.ctx, 1, p.attrs())
-	p.g.env.Logger.Error("component stuck", "component", p.path, "node", p.g.env.Node, "after", limit, "stacks", string(dump))
+	p.g.env.Logger.Error("component.stuck", "component", p.path, "node", p.g.env.Node, "after", limit, "stacks", string(dump))
 	return named(p.name, fmt.Errorf("%w (%v)\n%s", ErrStuck, limit, dump))
 }
 
@@ -70,7 +70,7 @@ func (p *part) stopTimeout() (d time.Duration) {
 	p.g.mu.Unlock()
 	defer func() {
 		if recover() != nil || d <= 0 {
-			d = stopTimeout
+			d = cmpOr(p.g.stopAfter, stopTimeout)
 		}
 	}()
 	if s, ok := c.(Stopper); ok {

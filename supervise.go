@@ -33,10 +33,13 @@ func (p *part) supervise(ctx context.Context) error {
 		p.restarts++
 		p.err = err
 		p.enter("degraded")
+		if p.opt.delay == nil && policy.last() {
+			p.enter("failing")
+		}
 		n := p.restarts
 		g.mu.Unlock()
 		g.restarts.Add(ctx, 1, p.attrs())
-		g.env.Logger.Warn("component restarts", "component", p.path, "node", g.env.Node, "error", err, "in", d, "restarts", n)
+		g.env.Logger.Warn("component.restarted", "component", p.path, "node", g.env.Node, "error", err, "in", d, "restarts", n)
 		if g.env.Sleep(ctx, d) != nil {
 			return nil //nolint:nilerr // stopped while it waited: no failure
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/store"
 )
 
@@ -22,7 +23,7 @@ func (m *Manager) Accepting() error {
 }
 
 // Drain takes no new jobs from now on, claims only descendants of jobs that run here, and returns when nothing runs here any
-// more; handlers are not cancelled. When ctx ends first, its error names those that are left. Children of jobs that exist are
+// more; handlers are not cancelled, save those of kinds that are [Long]. When ctx ends first, its error names those that are left. Children of jobs that exist are
 // still accepted.
 func (m *Manager) Drain(ctx context.Context) error {
 	m.mu.Lock()
@@ -32,6 +33,9 @@ func (m *Manager) Drain(ctx context.Context) error {
 		if err := m.session.Announce(ctx, false); err != nil {
 			m.log.Warn("draining not announced", "err", err)
 		}
+	}
+	for _, r := range m.running(func(r *run) bool { return r.kind.opt.long }) {
+		r.end(ErrStopping)
 	}
 	var timer <-chan time.Time
 	for {
@@ -54,6 +58,14 @@ func (m *Manager) Drain(ctx context.Context) error {
 			return m.left(ctx.Err())
 		}
 	}
+}
+
+// Inflight are the jobs whose handlers run here, by id.
+func (m *Manager) Inflight() (all []drover.Inflight) {
+	for _, r := range m.running(func(*run) bool { return true }) {
+		all = append(all, drover.Inflight{Kind: r.row.Kind, ID: r.row.ID, Since: r.began, Long: r.kind.opt.long})
+	}
+	return all
 }
 
 // Reopen takes new jobs and claims again, after a Drain that was not followed by the end of Run.

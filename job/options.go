@@ -28,6 +28,7 @@ type handler struct {
 	fenceAfter time.Duration
 	sink       Sink
 	sensitive  bool
+	long       bool
 	abandon    func(ctx context.Context, j *Job) error
 	bad        string // the first bad option
 }
@@ -64,6 +65,10 @@ func Grace(d time.Duration) HandleOption {
 		h.grace = d
 	}
 }
+
+// Long says that runs take long and can go on elsewhere: [Manager.Drain] ends their ctx with cause [ErrStopping] at once
+// and, as at the end of Run, a job whose handler then returns an error goes back to ready with no attempt spent.
+func Long() HandleOption { return func(h *handler) { h.long = true } }
 
 // Retry sets how failures are retried: the delay is what a fresh policy says when asked as often as attempts were spent, max
 // the attempts in all. Of an exponential policy the randomisation is drawn from Env.Rand and MaxElapsedTime is ignored.
