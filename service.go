@@ -51,6 +51,7 @@ type Service struct {
 	asked  stopKind
 	faults []error         // in order of arrival
 	record *Record         // as it was loaded
+	outer  context.Context // given to Run
 	ctx    context.Context // of the start and of the components' values; ends when the stop is wanted
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when Run returns
@@ -127,6 +128,7 @@ func (s *Service) open(ctx context.Context) (stopped bool, err error) {
 		return false, err
 	}
 	s.turn = make(chan struct{}, 1)
+	s.outer = ctx
 	values := context.WithValue(ctx, serviceKey{}, s)
 	s.ctx, s.cancel = context.WithCancelCause(values)
 	s.rush, s.hurry = context.WithCancelCause(context.WithoutCancel(values))

@@ -30,7 +30,7 @@ func (e *DrainError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v: %d left after %v", ErrDrainTimeout, len(e.Left), e.After)
 	for i, w := range e.Left[:min(len(e.Left), 20)] {
-		fmt.Fprintf(&b, "%s %s %s (%s, %v)", []string{": ", ", "}[min(i, 1)], w.Kind, w.ID, w.Component, e.now.Sub(w.Since).Round(time.Millisecond))
+		fmt.Fprintf(&b, "%s%s %s (%s, %v)", []string{": ", ", "}[min(i, 1)], w.Kind, w.ID, w.Component, e.now.Sub(w.Since).Round(time.Millisecond))
 		if w.Request != "" {
 			fmt.Fprintf(&b, " of request %s", w.Request)
 		}
@@ -119,7 +119,7 @@ var insiders = []string{"drover.(*part).runOnce", "drover.inHook", "drover.Env.F
 // quiesce is the stop up to the components: the Group calls it when it is to stop.
 func (s *Service) quiesce() {
 	s.mu.Lock()
-	drain := s.asked == drainFirst && !isClosed(s.Components.stopping)
+	drain := s.asked == drainFirst && s.outer.Err() == nil && s.rush.Err() == nil && !isClosed(s.Components.stopping)
 	if drain {
 		s.enterLocked("draining")
 	} else {
