@@ -399,7 +399,7 @@ func (cl *claiming) extras(ctx context.Context, rows []job.Row) error {
 
 // probe answers what else a round should do.
 func (cl *claiming) probe(ctx context.Context, out *job.Claimed) error {
-	var live, dirty, more bool
+	var live, dirty, more, arrived bool
 	var next sql.NullTime
 	var now time.Time
 	var queues []string
@@ -407,7 +407,7 @@ func (cl *claiming) probe(ctx context.Context, out *job.Claimed) error {
 		queues = cl.queues()
 	}
 	err := cl.aside(ctx, sqlProbe, func(scan func(...any) error) error {
-		return scan(&live, &out.Sweep, &dirty, &out.Cancels, &next, &more, (*texts)(&out.Settings), &now)
+		return scan(&live, &out.Sweep, &dirty, &out.Cancels, &next, &more, (*texts)(&out.Settings), &arrived, &now)
 	}, cl.Session.Epoch, list(queues), list(cl.Kinds))
 	if err != nil {
 		return fmt.Errorf("postgres: probe: %w", err)
@@ -429,6 +429,9 @@ func (cl *claiming) probe(ctx context.Context, out *job.Claimed) error {
 			return err
 		}
 		out.Sweep = out.Sweep || busy
+	}
+	if arrived {
+		return cl.arrived(ctx)
 	}
 	return nil
 }

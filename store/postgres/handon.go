@@ -18,6 +18,10 @@ type freed struct {
 	slot   int64
 }
 
+// handOnTries is how often a hand-on comes back, after a millisecond each, to a head of a line that another transaction has locked.
+// It never waits for that lock: its holder may wait for what this transaction has locked.
+const handOnTries = 5
+
 // handOn gives freed turns to the first in line; what start allows starts at once and is answered.
 func (t *tx) handOn(ctx context.Context, turns []freed, start job.Claim) (started []job.Row, err error) {
 	cl := &claiming{tx: t, Claim: start}
@@ -52,8 +56,14 @@ func (cl *claiming) handOnTurns(ctx context.Context, turns []freed) (more []free
 		if err != nil {
 			return nil, err
 		}
+		if len(again) > 0 && try == handOnTries {
+			if err := cl.lookAgain(ctx, again); err != nil {
+				return nil, err
+			}
+			break
+		}
 		if len(again) > 0 {
-			if err := cl.behindLock(ctx, again, try); err != nil {
+			if err := cl.s.env.Sleep(ctx, time.Millisecond); err != nil {
 				return nil, err
 			}
 		}
@@ -100,15 +110,4 @@ func (cl *claiming) handOnStep(q string, keys []string, floors []int64, again *[
 // readied hints a queue that a job of it may be claimed.
 func (t *tx) readied(queue string, priority int, runAt time.Time) {
 	t.hint(hint{topic: job.QueueTopic(queue), pos: true, priority: priority, runAt: runAt.UTC()})
-}
-
-// behindLock lets a cancel or a move that has locked the head of a line go first: a few milliseconds by sleeping, then by
-// waiting for its row lock, where the server would notice a deadlock.
-func (t *tx) behindLock(ctx context.Context, keys []string, try int) error {
-	if try < 5 {
-		return t.s.env.Sleep(ctx, time.Millisecond)
-	}
-	return t.query(ctx, `SELECT 1 FROM unnest($1::text[]) k(key) CROSS JOIN LATERAL (
-  SELECT 1 FROM @pend p WHERE p.key = k.key AND p.mode IN (1, 2) ORDER BY p.key, p.place LIMIT 1 FOR UPDATE) l`,
-		func(func(...any) error) error { return nil }, keys)
 }

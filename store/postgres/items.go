@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 
-	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/internal/items"
 	"github.com/drover-cloud/drover/syncqueue"
@@ -23,7 +22,7 @@ func (q queues) Release(ctx context.Context, x store.Tx, i syncqueue.Item, back 
 	return q.items().Release(ctx, x, i, back)
 }
 
-// admit grants the free turns in front of items that have arrived.
+// admit grants the free turns in front of items that have arrived, and in lines left to be looked at.
 func (q queues) admit(ctx context.Context, x store.Tx) error {
 	t, err := q.s.of(x)
 	if err != nil {
@@ -44,17 +43,22 @@ func (q queues) admit(ctx context.Context, x store.Tx) error {
 	if err != nil {
 		return err
 	}
-	if len(plain) > 0 {
-		if err := t.admit(ctx, plain); err != nil {
-			return err
-		}
+	left, err := t.takeArrived(ctx, false)
+	if err != nil {
+		return err
 	}
-	turns := make([]freed, len(special))
-	for i, k := range special {
-		turns[i] = freed{key: k, slow: true}
+	leftSpecial, err := t.takeArrived(ctx, true)
+	if err != nil {
+		return err
 	}
-	_, err = t.handOn(ctx, turns, job.Claim{})
-	return err
+	settled, err := t.admit(ctx, sorted(append(plain, left...)))
+	if err != nil {
+		return err
+	}
+	if err := t.lookAt(ctx, sorted(append(special, leftSpecial...))); err != nil {
+		return err
+	}
+	return t.keepOpen(ctx, left, settled)
 }
 
 // sqlItemsArrived: keys in whose line items have arrived; drover_pend_ready.

@@ -37,8 +37,13 @@ LEFT JOIN LATERAL (SELECT id, slot, session, flags FROM @active WHERE @active.id
 LEFT JOIN LATERAL (SELECT mode FROM @pend WHERE @pend.seq = l.seq OFFSET 0) p ON true
 LEFT JOIN LATERAL (SELECT id FROM @active WHERE @active.id = md5('lent' || l.id::text)::uuid OFFSET 0) g ON true`
 
-	sqlGoesOn   = `UPDATE @pend SET mode = 0, rev = rev + 1, updated = now() WHERE seq = $1 AND mode = 6 RETURNING queue, priority, run_at`
-	sqlHasBack  = `UPDATE @active SET flags = flags & ~1536, rev = rev + 1 WHERE id = $1::uuid AND session IS NOT NULL AND flags & 1024 <> 0`
+	// Who has locked the lender may wait for the lock of its line, so nobody waits for the lender under that lock.
+	sqlGoesOn = `
+UPDATE @pend SET mode = 0, rev = rev + 1, updated = now() WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM @pend WHERE seq = $1 AND mode = 6 FOR UPDATE SKIP LOCKED)) RETURNING queue, priority, run_at`
+	sqlHasBack = `
+UPDATE @active SET flags = flags & ~1536, rev = rev + 1 WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM @active WHERE id = $1::uuid AND session IS NOT NULL AND flags & 1024 <> 0 FOR NO KEY UPDATE SKIP LOCKED))`
 	sqlHasBackX = `UPDATE @extra SET flags = flags & ~1536 WHERE id = $1::uuid AND flags & 1536 <> 0`
 
 	sqlBorrowed = `SELECT EXISTS (SELECT 1 FROM @active WHERE key = $1) OR EXISTS (SELECT 1 FROM @pend WHERE key = $1 AND mode IN (1, 2))`
@@ -185,25 +190,31 @@ func (t *tx) giveBack(ctx context.Context, lines []line) error {
 		if l == nil || len(lines[i].slots) > 0 {
 			continue
 		}
+		var n int64
+		var err error
 		switch {
 		case l.waits:
-			err := t.query(ctx, sqlGoesOn, func(scan func(...any) error) error {
+			err = t.query(ctx, sqlGoesOn, func(scan func(...any) error) error {
 				var c candidate
+				n++
 				err := scan(&c.queue, &c.priority, &c.runAt)
 				t.readied(c.queue, c.priority, c.runAt)
 				return err
 			}, l.seq)
-			if err != nil {
-				return err
-			}
 		case l.recalled:
-			for _, q := range []string{sqlHasBack, sqlHasBackX} {
-				if _, err := t.exec(ctx, q, l.id); err != nil {
-					return err
-				}
-			}
-			t.Hint(job.JobTopic(l.id))
 			lines[i].paused = true
+			if n, err = t.exec(ctx, sqlHasBack, l.id); err == nil && n > 0 {
+				_, err = t.exec(ctx, sqlHasBackX, l.id)
+				t.Hint(job.JobTopic(l.id))
+			}
+		default:
+			continue
+		}
+		if err == nil && n == 0 {
+			_, err = t.exec(ctx, sqlArrive, []string{lines[i].key})
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

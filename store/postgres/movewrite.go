@@ -100,7 +100,7 @@ func (p *plan) write(ctx context.Context) error {
 	}
 	if len(w.left) > 0 { // an arrival has left: the next waiter is looked at, needed or not
 		slices.Sort(w.left)
-		if err := p.arrive(ctx, slices.Compact(w.left)); err != nil {
+		if err := p.nextArrives(ctx, slices.Compact(w.left)); err != nil {
 			return err
 		}
 	}

@@ -206,7 +206,7 @@ func (q queues) Audit(ctx context.Context, x store.Tx, limit int) (repaired int,
 	if _, err := t.exec(ctx, sqlDropGhosts, keys); err != nil {
 		return 0, err
 	}
-	return len(keys), t.arrive(ctx, keys)
+	return len(keys), t.nextArrives(ctx, keys)
 }
 
 // idleLines drops lock rows that nobody uses, a thousand per transaction.
@@ -231,7 +231,7 @@ DELETE FROM @line WHERE key = ANY (ARRAY(SELECT key FROM @line WHERE used < now(
 	sqlAudit = `
 SELECT key FROM (
   SELECT key FROM (
-    SELECT DISTINCT key FROM @pend WHERE mode = 2 AND key >= ' ' EXCEPT SELECT key FROM @pend WHERE mode = 1) w
+    SELECT DISTINCT key FROM @pend WHERE mode = 2 AND key >= ' ' EXCEPT SELECT key FROM @pend WHERE mode = 1 EXCEPT SELECT key FROM @arrival) w
   LEFT JOIN LATERAL (SELECT count(*) AS held FROM @active a WHERE a.key = w.key AND a.slot IS NOT NULL) h ON true
   LEFT JOIN @policy own ON own.kind = split_part(key, chr(31), 1) AND own.id = split_part(key, chr(31), 2) AND own.id <> ''
   LEFT JOIN @policy kind ON kind.kind = split_part(key, chr(31), 1) AND kind.id = ''

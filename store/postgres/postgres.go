@@ -37,6 +37,7 @@ type Store struct {
 	cursors  map[cursorKey]*cursor
 	probes   map[int64]time.Time // when a session last asked
 	foreigns map[int64]time.Time
+	arrivals map[int64]time.Time
 	purges   map[int64]time.Time
 	specials map[string]bool // kinds of keys met in drover_regime
 }
@@ -54,7 +55,7 @@ var schemaName = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
 
 // New touches no database. A bad Config is answered, as drover.ErrConfig, by Migrate and by every transaction.
 func New(db *bun.DB, cfg Config) *Store {
-	s := &Store{db: db, env: cfg.Env.Defaults(), schema: cfg.Schema, cursors: map[cursorKey]*cursor{}, probes: map[int64]time.Time{}, foreigns: map[int64]time.Time{}, purges: map[int64]time.Time{}, specials: map[string]bool{}}
+	s := &Store{db: db, env: cfg.Env.Defaults(), schema: cfg.Schema, cursors: map[cursorKey]*cursor{}, probes: map[int64]time.Time{}, foreigns: map[int64]time.Time{}, arrivals: map[int64]time.Time{}, purges: map[int64]time.Time{}, specials: map[string]bool{}}
 	switch {
 	case db == nil:
 		s.bad = fmt.Errorf("postgres: %w: DB: is nil", drover.ErrConfig)

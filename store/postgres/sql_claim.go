@@ -109,6 +109,7 @@ SELECT 5, '', 0, 0, 0, now(), priority, '', '', NULL, now(), now(), 0, 0, 0, '',
 // swept out; does it run a job with a cancel request; when is the next job due, woken or past its deadline. Each part reads the
 // first entry of an index: drover_session_live (a row per node), drover_session_dirty, drover_extra_cancel, drover_pend_due,
 // drover_pend_deadline, drover_park_wake; and, with queues, is there anything to claim: drover_pend_ready. Settings are few.
+// Last, are there lines to be looked at: drover_arrival_pkey.
 const sqlProbe = `
 SELECT EXISTS (SELECT 1 FROM @session WHERE epoch = $1 AND NOT dead AND until > now()),
        EXISTS (SELECT 1 FROM @session WHERE NOT dead AND until <= now()),
@@ -121,6 +122,7 @@ SELECT EXISTS (SELECT 1 FROM @session WHERE epoch = $1 AND NOT dead AND until > 
          SELECT 1 FROM @pend WHERE queue = q.name AND mode < 2 AND (kind = ANY ($3::text[]) OR mode = 1) ORDER BY queue, priority, run_at, seq LIMIT 1) l
        WHERE NOT ` + halted + `q.name))),
        ARRAY(SELECT name FROM @setting ORDER BY name),
+       (SELECT n FROM @arrival ORDER BY n LIMIT 1) IS NOT NULL,
        now()`
 
 // sqlSeize takes the turn of free keys with rows that stand for no job; deleting them and handing on is then the same as

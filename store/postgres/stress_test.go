@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/uptrace/bun"
+
 	"github.com/drover-cloud/drover"
 	fixture "github.com/drover-cloud/drover/internal/testkit"
 	"github.com/drover-cloud/drover/job"
@@ -93,6 +95,8 @@ func (s *stress) run() {
 	wg.Go(func() { s.every(3*time.Millisecond, s.sweep) })
 	wg.Go(func() { s.every(2*time.Millisecond, s.steer) })
 	wg.Go(func() { s.every(5*time.Millisecond, s.audit) })
+	db := fixture.OpenPostgres(s, s.dsn, 1)
+	wg.Go(func() { s.every(time.Millisecond, func() { s.hold(db) }) })
 	n := 0
 	wg.Go(func() {
 		s.every(60*time.Millisecond, func() { n++; s.policy("flip", []int{1, 3, 0, 2, 0, 1}[n%6]) })
@@ -293,6 +297,16 @@ func (s *stress) steer() {
 		return nil
 	})
 	s.ops.Add(1)
+}
+
+// hold locks a few waiters for a while and changes nothing, as a refused cancel or a host's transaction that goes back does.
+func (s *stress) hold(db *bun.DB) {
+	tx, err := db.BeginTx(context.Background(), nil)
+	s.ok(err)
+	_, err = tx.Exec(`SELECT 1 FROM drover_pend WHERE mode IN (1, 2) ORDER BY random() LIMIT 3 FOR UPDATE SKIP LOCKED`)
+	s.ok(err)
+	time.Sleep(time.Duration(rand.IntN(12)) * time.Millisecond)
+	s.ok(tx.Rollback())
 }
 
 func (s *stress) audit() {

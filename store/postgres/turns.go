@@ -30,10 +30,14 @@ func (cl *claiming) leftovers(ctx context.Context) (retry bool, err error) {
 	slices.Sort(arrivals)
 	arrivals = slices.Compact(arrivals)
 	if len(arrivals) > 0 && len(slow) == 0 && len(cl.got) == 0 && cl.parked == 0 && !cl.single {
-		return true, cl.admit(ctx, arrivals) // nothing was changed yet: to wait for a turn that changes hands deadlocks with nobody
+		_, err := cl.admit(ctx, arrivals) // nothing was changed yet: to wait for a turn that changes hands deadlocks with nobody
+		return true, err
 	}
 	if len(arrivals) > 0 {
-		cl.afterCommit(func(ctx context.Context, t *tx) error { return t.admit(ctx, arrivals) })
+		cl.afterCommit(func(ctx context.Context, t *tx) error {
+			_, err := t.admit(ctx, arrivals)
+			return err
+		})
 	}
 	if len(slow) == 0 {
 		return false, nil
@@ -94,27 +98,6 @@ func (t *tx) afterCommit(f func(ctx context.Context, t *tx) error) {
 	})
 }
 
-// admit grants the free turns among keys to the first in line of each.
-func (t *tx) admit(ctx context.Context, keys []string) error {
-	var ids []string
-	var turns []freed
-	err := t.query(ctx, sqlSeize, func(scan func(...any) error) error {
-		var id string
-		var f freed
-		err := scan(&id, &f.key)
-		ids, turns = append(ids, id), append(turns, f)
-		return err
-	}, keys)
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	if _, err := t.exec(ctx, sqlUnseize, ids); err != nil {
-		return err
-	}
-	_, err = t.handOn(ctx, turns, job.Claim{})
-	return err
-}
-
 // line is a key under its lock.
 type line struct {
 	key    string
@@ -167,15 +150,9 @@ WITH a AS (
 )
 SELECT * FROM a UNION ALL SELECT * FROM w`
 
-	// sqlSettle parks the arrivals of keys that were looked at under their lock; of a line that may have been left with a free
-	// turn because its head is locked, the next that can be locked becomes the arrival.
+	// sqlSettle parks the arrivals of keys that were looked at under their lock.
 	sqlSettle = `
 UPDATE @pend SET mode = 2 WHERE ctid = ANY (ARRAY(SELECT ctid FROM @pend WHERE key = ANY ($1::text[]) AND mode = 1 FOR UPDATE SKIP LOCKED))`
-	sqlArrive = `
-UPDATE @pend SET mode = 1 WHERE ctid = ANY (ARRAY(
-  SELECT l.t FROM unnest($1::text[]) k(key) CROSS JOIN LATERAL (
-    SELECT ctid AS t FROM @pend WHERE @pend.key = k.key AND mode = 2 ORDER BY @pend.key, place LIMIT 1 FOR UPDATE SKIP LOCKED) l))
-RETURNING queue, priority, run_at`
 )
 
 // lines locks keys, which are sorted, and reads them.
@@ -266,7 +243,7 @@ func (t *tx) grant(ctx context.Context, lines []line) (granted []candidate, err 
 	return granted, t.settle(ctx, limited, slots, got)
 }
 
-// settle leaves every line either without a free turn or with an arrival.
+// settle leaves no line with a free turn unmet: whose heads are locked by others is looked at again.
 func (t *tx) settle(ctx context.Context, limited []string, slots map[string][]int64, got map[string]int) error {
 	if len(limited) == 0 {
 		return nil
@@ -280,22 +257,7 @@ func (t *tx) settle(ctx context.Context, limited []string, slots map[string][]in
 			open = append(open, k)
 		}
 	}
-	if len(open) == 0 {
-		return nil
-	}
-	return t.arrive(ctx, open)
-}
-
-// arrive makes a waiter of each line one that claims look at.
-func (t *tx) arrive(ctx context.Context, keys []string) error {
-	return t.query(ctx, sqlArrive, func(scan func(...any) error) error {
-		var queue string
-		var priority int
-		var runAt time.Time
-		err := scan(&queue, &priority, &runAt)
-		t.readied(queue, priority, runAt)
-		return err
-	}, keys)
+	return t.lookAgain(ctx, open)
 }
 
 // grantAndStart hands on turns of special kinds; keys are sorted. It answers the turns that came free by that.
