@@ -26,11 +26,7 @@ func (s *Set) release(r *run) {
 	}
 	delete(s.active, r)
 	if len(s.active) == 0 && s.quiet != nil {
-		select {
-		case <-s.quiet:
-		default:
-			close(s.quiet)
-		}
+		closeOnce(s.quiet)
 	}
 }
 
@@ -66,10 +62,15 @@ func (s *Set) spawn(r *run) {
 func (s *Set) exec(r *run) (err error) {
 	now := r // the one that runs
 	defer func() {
-		if now != nil { // by runtime.Goexit
-			if next := s.ended(now, &drover.PanicError{Stack: debug.Stack()}); next != nil {
-				s.spawn(next)
-			}
+		if now == nil {
+			return
+		}
+		e := &drover.PanicError{Stack: debug.Stack()} // by runtime.Goexit
+		if now.owned {
+			s.settleUp(now, e)
+		}
+		if next := s.ended(now, e); next != nil {
+			s.spawn(next)
 		}
 	}()
 	for now != nil {
@@ -159,11 +160,16 @@ func (s *Set) forget(r *run) {
 	e := r.e
 	e.runs = slices.DeleteFunc(e.runs, func(x *run) bool { return x == r })
 	if e.gone && len(e.runs) == 0 {
-		select {
-		case <-e.removed:
-		default:
-			close(e.removed)
-		}
+		closeOnce(e.removed)
+	}
+}
+
+// closeOnce closes c unless it is closed. The caller holds the lock that guards c.
+func closeOnce(c chan struct{}) {
+	select {
+	case <-c:
+	default:
+		close(c)
 	}
 }
 

@@ -107,7 +107,11 @@ func (s *Set) ask(r *run) bool {
 		return false
 	}
 	if !r.asked && !s.preferred(sg) {
-		s.askLater(r, min(max(spacing(e.When)/4, 0), preferMax))
+		d := preferMax // the spacing of a calendar is not known
+		if quarter := spacing(e.When) / 4; quarter > 0 {
+			d = min(d, quarter)
+		}
+		s.askLater(r, d)
 		return false
 	}
 	held, err := sg.ledger.Held()
