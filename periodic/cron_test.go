@@ -282,6 +282,7 @@ func gapAt(loc *time.Location, day time.Time) bool {
 	return o > was
 }
 
+// spec: periodic-55
 func FuzzCalendar(f *testing.F) {
 	for _, s := range []string{"*/15 * * * *", "0 0 29 2 *", "0 0 L * 5#2", "0 0 15W * *", "@daily", "1-5/2,7 0-23/3 ? jan sun", "TZ=0", "0 0 1 1 L"} {
 		f.Add(s, int64(1_700_000_000))

@@ -1,7 +1,7 @@
 // Package mutants proves that tests can fail: each *.mutant file breaks the production code in one way, by go test
 // -overlay, so that the code itself has no switch, and names the tests that must notice.
 //
-// A file is lines "name: value" (test: package and -run pattern; want: what the failure says; args: more arguments),
+// A file is lines "name: value" (spec: acceptance cases; test: package and -run pattern; want: what the failure says; args: more arguments),
 // then for each edit a line "file: path", the old text between "<<<<" and "====", which must occur exactly once, and the new
 // text up to ">>>>".
 package mutants
@@ -20,6 +20,7 @@ import (
 // Mutant is one broken variant of the code.
 type Mutant struct {
 	ID      string
+	Spec    string // the acceptance cases that it is the negative control of
 	Package string
 	Run     string
 	Args    []string
@@ -44,6 +45,8 @@ func Load(path string) (*Mutant, error) {
 		name, value, _ := strings.Cut(lines[i], ":")
 		value = strings.TrimSpace(value)
 		switch name {
+		case "spec":
+			m.Spec = value
 		case "test":
 			m.Package, m.Run, _ = strings.Cut(value, " ")
 		case "args":

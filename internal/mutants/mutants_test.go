@@ -32,8 +32,9 @@ func TestMutants(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		t.Run(strings.TrimSuffix(f, ".mutant"), func(t *testing.T) {
-			out, err := load(t, f).Kill(abs, t.TempDir())
+		m := load(t, f)
+		t.Run(strings.TrimSpace(m.Spec+" "+m.ID), func(t *testing.T) {
+			out, err := m.Kill(abs, t.TempDir())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,5 +1,10 @@
-// Command spec lists the acceptance cases of the specification and which of them have a test. A case has a test when a
-// string in a test file, or in a conformance suite under testkit, begins with its id: t.Run("job-07 custom id", …).
+// Command spec lists the acceptance cases of the specification and which of them have a test. These forms count:
+//
+//   - a string in a test file, or in a conformance suite under testkit, that begins with its id, or with several, separated by
+//     spaces: t.Run("job-07 custom id", …), t.Run("lease-01 job-83 holder changes", …);
+//   - a line "// spec: <ids>" straight above a test or fuzz function, whose seed corpus is a test;
+//   - a line "spec: <ids>" in a *.mutant file, whose test is TestMutants/<ids>_<mutant>.
+//
 // With -run it runs the tests and tells which pass.
 package main
 
@@ -29,6 +34,7 @@ type id struct {
 	name, page, marks string
 	milestone         int
 	where             string // the first file that tests it
+	functions         []string
 	status            string // with -run: pass, fail, skip
 }
 
@@ -78,7 +84,13 @@ func parse(s string) (ids []*id, err error) {
 	return ids, nil
 }
 
-var literal = regexp.MustCompile("[\"`]([a-z]+-r?[0-9]{2,3})[ \"`:/,]")
+const name = `[a-z]+-r?[0-9]{2,3}`
+
+var (
+	literal = regexp.MustCompile("[\"`](" + name + "(?: " + name + ")*)[ \"`:/,]")
+	comment = regexp.MustCompile(`(?m)^// spec: (.+)\nfunc ((?:Test|Fuzz)\w*)\(`)
+	header  = regexp.MustCompile(`(?m)^spec: (.+)$`)
+)
 
 // find notes for each id the first file with a test of that name.
 func find(root string, ids []*id) error {
@@ -93,28 +105,69 @@ func find(root string, ids []*id) error {
 		if d.IsDir() && path != root && strings.HasPrefix(d.Name(), ".") {
 			return filepath.SkipDir
 		}
-		suite := strings.Contains(filepath.ToSlash(path), "testkit/") && strings.HasSuffix(path, ".go")
-		if d.IsDir() || !strings.HasSuffix(path, "_test.go") && !suite {
+		path = filepath.ToSlash(path)
+		mutant := strings.HasSuffix(path, ".mutant") && !strings.Contains(path, "testdata/")
+		suite := strings.Contains(path, "testkit/") && strings.HasSuffix(path, ".go")
+		if d.IsDir() || !strings.HasSuffix(path, "_test.go") && !suite && !mutant {
 			return nil
 		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		for _, m := range literal.FindAllSubmatch(b, -1) {
-			if i := byName[string(m[1])]; i != nil && i.where == "" {
-				i.where = filepath.ToSlash(path)
+		note := func(names []byte, function string) {
+			for _, n := range strings.Fields(string(names)) {
+				i := byName[n]
+				if i == nil {
+					continue
+				}
+				if i.where == "" {
+					i.where = path
+				}
+				if function != "" {
+					i.functions = append(i.functions, function)
+				}
 			}
+		}
+		if mutant {
+			for _, m := range header.FindAllSubmatch(b, -1) {
+				note(m[1], "")
+			}
+			return nil
+		}
+		for _, m := range literal.FindAllSubmatch(b, -1) {
+			note(m[1], "")
+		}
+		for _, m := range comment.FindAllSubmatch(b, -1) {
+			note(m[1], string(m[2]))
 		}
 		return nil
 	})
 }
 
+// named are the ids whose case a test of this name is.
+func named(test string, byName map[string]*id, byFunction map[string][]*id) (ids []*id) {
+	for part := range strings.SplitSeq(test, "/") {
+		ids = append(ids, byFunction[part]...)
+		for word := range strings.SplitSeq(part, "_") {
+			i := byName[strings.TrimRight(word, ",:")]
+			if i == nil {
+				break
+			}
+			ids = append(ids, i)
+		}
+	}
+	return ids
+}
+
 // results runs the tests that name an id; one failing subtest fails the id, one skipped marks it.
 func results(root string, ids []*id) error {
-	byName := map[string]*id{}
+	byName, byFunction := map[string]*id{}, map[string][]*id{}
 	for _, i := range ids {
 		byName[i.name] = i
+		for _, f := range i.functions {
+			byFunction[f] = append(byFunction[f], i)
+		}
 	}
 	cmd := exec.Command("go", "test", "-json", "./...")
 	cmd.Dir, cmd.Stderr = root, os.Stderr
@@ -133,9 +186,8 @@ func results(root string, ids []*id) error {
 		if json.Unmarshal(lines.Bytes(), &e) != nil || rank[e.Action] == 0 {
 			continue
 		}
-		for part := range strings.SplitSeq(e.Test, "/") {
-			name, _, _ := strings.Cut(part, "_")
-			if i := byName[strings.TrimRight(name, ",:")]; i != nil && rank[e.Action] > rank[i.status] {
+		for _, i := range named(e.Test, byName, byFunction) {
+			if rank[e.Action] > rank[i.status] {
 				i.status = e.Action
 			}
 		}
