@@ -82,3 +82,14 @@ func p27(b *bench) (figures, error) {
 	}
 	return figures{drover: got["Explore"]["points/s"]}, nil
 }
+
+// p26 has clients and server in one process.
+func p26(b *bench) (figures, error) {
+	got, err := b.goBench("./examples/refserver/server", "P26")
+	if err != nil {
+		return figures{}, err
+	}
+	return figures{drover: got["P26List/ByName"]["requests/s"], more: map[string]float64{
+		"MiB of 1 000 holds": median(got["P26Holds"]["MiB"]), "queries/s of 1 000 holds": median(got["P26Holds"]["queries/s"]),
+	}}, nil
+}

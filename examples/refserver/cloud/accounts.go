@@ -85,6 +85,19 @@ func (c *Cloud) caller(ctx context.Context, q bun.IDB, user string) (Caller, err
 	}, nil
 }
 
+// User is the caller of that name; nil if there is none.
+func (c *Cloud) User(ctx context.Context, name string) (any, error) {
+	var u userRow
+	err := c.bun.NewSelect().Model(&u).Where("name = ?", name).Scan(ctx)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cloud: user: %w", err)
+	}
+	return c.caller(ctx, c.bun, u.ID)
+}
+
 // restore makes the caller again when a job runs, with the rights of that day.
 func (c *Cloud) restore(ctx context.Context, id map[string]string) (any, error) {
 	if id["userid"] == System.UserID {

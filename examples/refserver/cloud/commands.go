@@ -17,7 +17,7 @@ import (
 // Registry makes a registry for the commands of the cloud.
 func (c *Cloud) Registry(jobs *job.Manager, session *lease.Session) *dispatch.Registry {
 	r := &dispatch.Registry{
-		Env: c.env, Tx: c.db, Jobs: jobs, Entities: c.entities, Restore: c.restore, Events: c,
+		Env: c.env, Tx: c.db, Jobs: jobs, Entities: c.entities, Restore: c.restore, Events: c, Cipher: c.master,
 		Known: []string{"isrecursive", "ttl", "fields"},
 	}
 	c.registry, c.jobs, c.session = r, jobs, session

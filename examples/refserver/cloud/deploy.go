@@ -24,7 +24,7 @@ type deployVM struct {
 	Host      dispatch.UUID     `param:"hostid,entity=host,roles=admin" doc:"on this host or not at all"`
 	Start     bool              `param:"startvm,default=true" doc:"start it"`
 	Group     string            `param:"group"`
-	UserData  string            `param:"userdata,max=65536" doc:"base64, at most 32 KiB decoded"`
+	UserData  string            `param:"userdata,max=65536,secret" doc:"base64, at most 32 KiB decoded"`
 	IPAddress string            `param:"ipaddress" doc:"in the first network; default the lowest free one"`
 	RootDisk  int64             `param:"rootdisksize,min=1,max=65536" doc:"GiB; default the template's"`
 	Details   map[string]string `param:"details"`
@@ -87,8 +87,9 @@ func (c *Cloud) createVM(ctx context.Context, x store.Tx, p *deployVM) (string, 
 	v := &vmRow{
 		base: base{ID: or(string(p.CustomID), c.env.NewID), Created: q.now, Version: 1}, Name: p.Name, Display: p.Display,
 		Account: owner, Zone: string(p.Zone), Template: t.ID, Offering: string(p.Offering), State: Starting,
-		Group: p.Group, UserData: p.UserData, Updated: q.now,
+		Group: p.Group, Updated: q.now,
 	}
+	v.UserData = c.master.sealText(v.ID, p.UserData)
 	if p.CustomID != "" {
 		if _, err := vmByID(ctx, q, v.ID); err == nil {
 			return "", csapi.BadParam("customid", dispatch.Duplicate, v.ID, "an id that is not in use")

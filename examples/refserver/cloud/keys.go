@@ -17,7 +17,7 @@ import (
 	"github.com/drover-cloud/drover"
 )
 
-// MasterKey seals secrets that must be kept in clear otherwise: those of API keys.
+// MasterKey seals what must be kept in clear otherwise: secrets of API keys, user data of machines, secret parameters of jobs.
 type MasterKey struct{ aead cipher.AEAD }
 
 // NewMasterKeyText makes the text of a new key file: 64 hex digits.
@@ -62,6 +62,39 @@ func (m *MasterKey) open(id, sealed string) ([]byte, error) {
 		return nil, ErrMasterKey
 	}
 	return plain, nil
+}
+
+const sealedText = "sealed:" // begins a text that sealText made
+
+// sealText seals a text that may be empty.
+func (m *MasterKey) sealText(id, text string) string {
+	if text == "" {
+		return ""
+	}
+	return sealedText + m.seal(id, []byte(text))
+}
+
+// openText is the way back; what was stored before there was sealing is in clear, and what another key sealed is lost.
+func (m *MasterKey) openText(id, text string) string {
+	sealed, is := strings.CutPrefix(text, sealedText)
+	if !is {
+		return text
+	}
+	plain, err := m.open(id, sealed)
+	if err != nil {
+		return ""
+	}
+	return string(plain)
+}
+
+// Seal seals secret parameters of a job; see job.Cipher.
+func (m *MasterKey) Seal(_ context.Context, plain []byte) ([]byte, error) {
+	return []byte(m.seal("job", plain)), nil
+}
+
+// Open opens what Seal sealed.
+func (m *MasterKey) Open(_ context.Context, sealed []byte) ([]byte, error) {
+	return m.open("job", string(sealed))
 }
 
 // Credentials of an API key.

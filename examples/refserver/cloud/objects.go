@@ -297,7 +297,7 @@ func (c *Cloud) show(ctx context.Context, v *vmRow, p parts, userData bool) VM {
 		out.HostName = s.host(v.LastHost).Name
 	}
 	if userData {
-		out.UserData = v.UserData
+		out.UserData = c.master.openText(v.ID, v.UserData)
 	}
 	for _, n := range p.nics[v.ID] {
 		net := s.network(n.Network)

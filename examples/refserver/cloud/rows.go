@@ -103,8 +103,8 @@ type vmRow struct {
 	Job      string `bun:"job"`    // that moves it, or moved it last
 	Before   State  `bun:"before"` // state before Job moved it
 	Group    string `bun:"group_name"`
-	UserData string `bun:"user_data"`
-	Details  string `bun:"details"` // JSON
+	UserData string `bun:"user_data"` // sealed
+	Details  string `bun:"details"`   // JSON
 	HAEnable bool   `bun:"ha_enable"`
 	Updated  int64  `bun:"updated"`
 }

@@ -45,7 +45,7 @@ type updateVM struct {
 	Display  string            `param:"displayname"`
 	Group    string            `param:"group"`
 	HAEnable *bool             `param:"haenable"`
-	UserData string            `param:"userdata,max=65536" doc:"base64, at most 32 KiB decoded; of a stopped machine only"`
+	UserData string            `param:"userdata,max=65536,secret" doc:"base64, at most 32 KiB decoded; of a stopped machine only"`
 	Details  map[string]string `param:"details" doc:"all of them anew"`
 	Cleanup  bool              `param:"cleanupdetails" doc:"removes all details"`
 }
@@ -60,7 +60,8 @@ func (c *Cloud) updateVM(ctx context.Context, p updateVM) (VMResult, error) {
 				return err
 			}
 		}
-		v.Name, v.Display, v.Group, v.UserData = first(p.Name, v.Name), first(p.Display, v.Display), first(p.Group, v.Group), first(p.UserData, v.UserData)
+		v.Name, v.Display, v.Group = first(p.Name, v.Name), first(p.Display, v.Display), first(p.Group, v.Group)
+		v.UserData = first(c.master.sealText(v.ID, p.UserData), v.UserData)
 		if p.HAEnable != nil {
 			v.HAEnable = *p.HAEnable
 		}

@@ -25,7 +25,7 @@ var errUnauthenticated = &dispatch.Error{
 // admit gives the caller, nil for login and logout without credentials, or refuses those who come too often.
 func (f *Face) admit(ctx context.Context, r *http.Request, q *request, who sender) (any, error) {
 	if wait := f.cfg.Refused.Blocked(who.address); wait > 0 {
-		return nil, busy(wait)
+		return nil, Busy(wait)
 	}
 	name := q.get("command")
 	if name == "login" && r.Method != http.MethodPost {
@@ -46,7 +46,7 @@ func (f *Face) admit(ctx context.Context, r *http.Request, q *request, who sende
 
 func (f *Face) limit(key string) error {
 	if wait := f.cfg.Rate.Take(key); wait > 0 {
-		return busy(wait)
+		return Busy(wait)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (f *Face) inTime(r *request) bool {
 	if r.get("signatureversion") != "3" {
 		return !f.cfg.EnforceTimestamps
 	}
-	at, ok := parseExpires(r.get("expires"))
+	at, ok := ParseExpires(r.get("expires"))
 	if !ok {
 		return false
 	}
@@ -108,7 +108,8 @@ func (f *Face) inTime(r *request) bool {
 	return !at.Before(now) && !at.After(now.Add(ahead))
 }
 
-func parseExpires(s string) (time.Time, bool) {
+// ParseExpires reads the parameter expires.
+func ParseExpires(s string) (time.Time, bool) {
 	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05-0700"} {
 		if t, err := time.Parse(layout, s); err == nil {
 			return t, true

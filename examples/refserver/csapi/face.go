@@ -110,7 +110,7 @@ func (f *Face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	status := http.StatusOK
 	if err != nil {
-		body := f.fail(err, isAdmin(caller), traceID)
+		body := f.fail(err, IsAdmin(caller), traceID)
 		status = body.ErrorCode
 		w.Header().Set("X-Description", header(body.ErrorText))
 		retryAfter(w, err)
@@ -142,7 +142,7 @@ func (f *Face) serve(ctx context.Context, r *http.Request, q *request) (caller, 
 	switch {
 	case name == "":
 		return caller, nil, dispatch.Errorf(dispatch.UnknownCommand, "parameter command is missing")
-	case info.Mode == "" || len(info.Roles) > 0 && !isAdmin(caller): // one that is not for the caller is not there
+	case info.Mode == "" || len(info.Roles) > 0 && !IsAdmin(caller): // one that is not for the caller is not there
 		return caller, nil, dispatch.Errorf(dispatch.UnknownCommand, "the given command %s does not exist or is not available to you", cut(name))
 	}
 	async := strings.HasPrefix(info.Mode, "async")
@@ -182,8 +182,8 @@ func shape(mode string, answer any) any {
 	return answer
 }
 
-// isAdmin tells whether the caller may read details of failures.
-func isAdmin(caller any) bool {
+// IsAdmin tells whether a caller may read details of failures, and what belongs to others.
+func IsAdmin(caller any) bool {
 	id, ok := caller.(interface{ Identity() map[string]string })
 	return ok && strings.Contains(","+id.Identity()["roles"]+",", ",admin,")
 }

@@ -156,7 +156,7 @@ func (f *Face) own(ctx context.Context, id dispatch.UUID) (*job.Job, error) {
 // account is the only one whose jobs the caller may see; "" = all.
 func account(ctx context.Context) string {
 	caller := dispatch.Caller(ctx)
-	if id, ok := caller.(interface{ Identity() map[string]string }); ok && !isAdmin(caller) {
+	if id, ok := caller.(interface{ Identity() map[string]string }); ok && !IsAdmin(caller) {
 		return id.Identity()["account"]
 	}
 	return ""
@@ -312,7 +312,7 @@ func (f *Face) show(ctx context.Context, caller any, j *job.Job) asyncJob {
 		if j.Error != nil {
 			e = &dispatch.Error{Code: dispatch.Code(j.Error.Code), Text: j.Error.Text}
 		}
-		e = dispatch.Public(e, isAdmin(caller))
+		e = dispatch.Public(e, IsAdmin(caller))
 		a.Result = refusal(e.Code.Info().ErrorCode, e.Text)
 		a.ResultCode = e.Code.Info().ErrorCode
 	}

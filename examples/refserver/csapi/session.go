@@ -56,28 +56,34 @@ type loginAnswer struct {
 
 var errLogin = &dispatch.Error{Code: dispatch.Forbidden, Text: "Failed to authenticate user: check username, password and domain"}
 
-func (f *Face) login(ctx context.Context, c login) (a loginAnswer, err error) {
+// SignIn opens a session for a user at an address, or refuses it; after five failures for five minutes.
+func (f *Face) SignIn(ctx context.Context, address, user, password, domain string) (s Session, err error) {
 	if f.cfg.Sessions == nil {
-		return a, dispatch.Errorf(dispatch.Forbidden, "session login is disabled")
+		return s, dispatch.Errorf(dispatch.Forbidden, "session login is disabled")
 	}
-	who := c.Username + " at " + addressOf(ctx)
+	who := user + " at " + address
 	if wait := f.logins.Blocked(who); wait > 0 {
-		return a, busy(wait)
+		return s, Busy(wait)
 	}
-	s, err := f.cfg.Sessions.Login(ctx, c.Username, c.Password.Reveal(), c.Domain)
+	s, err = f.cfg.Sessions.Login(ctx, user, password, domain)
+	if err == nil && s.Caller == nil {
+		f.logins.Failed(who)
+		err = errLogin
+	}
+	return s, err
+}
+
+func (f *Face) login(ctx context.Context, c login) (a loginAnswer, err error) {
+	s, err := f.SignIn(ctx, addressOf(ctx), c.Username, c.Password.Reveal(), c.Domain)
 	if err != nil {
 		return a, err
-	}
-	if s.Caller == nil {
-		f.logins.Failed(who)
-		return a, errLogin
 	}
 	id := s.Caller.Identity()
 	a = loginAnswer{
 		Username: id["user"], UserID: id["userid"], DomainID: id["domainid"], Timeout: int(idle.Seconds()), Account: id["account"],
 		FirstName: id["user"], LastName: id["user"], Type: "0", Registered: "false", SessionKey: s.Key, TwoFactor: "false", Verified: "true", id: s.ID,
 	}
-	if isAdmin(s.Caller) {
+	if IsAdmin(s.Caller) {
 		a.Type = "1"
 	}
 	return a, nil
@@ -130,7 +136,7 @@ func cookieOf(ctx context.Context) string {
 	return s.session
 }
 
-// busy is a refusal for now.
-func busy(wait time.Duration) error {
+// Busy is a refusal for now.
+func Busy(wait time.Duration) error {
 	return &dispatch.Error{Code: dispatch.RateLimited, Text: "too many requests", Retryable: true, RetryAfter: wait}
 }

@@ -18,32 +18,42 @@ const maxAhead = 24 * time.Hour
 // errUnauthenticated is the one answer to all that can be wrong with credentials.
 var errUnauthenticated = &dispatch.Error{Code: dispatch.Unauthenticated, Text: "credentials are missing or wrong"}
 
-// authenticate says who asks. A bearer token decides if there is one, then a signature, then what the host knows.
+// authenticate says who asks, and refuses those who come too often. A bearer token decides if there is one, then a signature, then
+// what the host knows.
 func (f *Face) authenticate(r *http.Request) (caller any, err error) {
+	from := f.address(r)
+	if wait := f.cfg.Refused.Blocked(from); wait > 0 {
+		return nil, csapi.Busy(wait)
+	}
 	key := ""
 	if token, is := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); is {
 		key, caller, err = f.bearer(r, token)
 	} else if q := r.URL.Query(); signed(q) {
 		key, caller, err = f.signature(r, q)
 	} else if f.cfg.Authenticate != nil {
-		if caller, err = f.cfg.Authenticate(r); err == nil && caller == nil {
-			err = errUnauthenticated
-		}
-		key = r.RemoteAddr
-	} else {
-		err = errUnauthenticated
+		key, caller, err = f.cfg.Authenticate(r)
 	}
-	if err != nil {
+	switch {
+	case err == nil && caller == nil:
+		err = errUnauthenticated
+		fallthrough
+	case err != nil:
+		if dispatch.CodeOf(err) == dispatch.Unauthenticated {
+			f.cfg.Refused.Failed(from)
+		}
 		return nil, err
 	}
-	if f.cfg.Limit != nil {
-		if wait := f.cfg.Limit(key); wait > 0 {
-			e := dispatch.Errorf(dispatch.RateLimited, "too many requests")
-			e.RetryAfter = wait
-			return nil, e
-		}
+	if wait := f.cfg.Rate.Take(key); wait > 0 {
+		return nil, csapi.Busy(wait)
 	}
 	return caller, nil
+}
+
+func (f *Face) address(r *http.Request) string {
+	if f.cfg.Address != nil {
+		return f.cfg.Address(r)
+	}
+	return r.RemoteAddr
 }
 
 // bearer knows key.secret, which may travel in the clear only within this machine.
@@ -98,12 +108,9 @@ func (f *Face) signature(r *http.Request, q url.Values) (key string, caller any,
 		return "", nil, err
 	}
 	ok := csapi.Verify(params, lower["signature"], secret)
-	at, bad := time.Parse("2006-01-02T15:04:05-0700", lower["expires"])
-	if bad != nil {
-		at, bad = time.Parse(time.RFC3339, lower["expires"])
-	}
+	at, read := csapi.ParseExpires(lower["expires"])
 	now := f.env.Clock.Now()
-	if !ok || caller == nil || r.Method != http.MethodGet || lower["signatureversion"] != "3" || bad != nil || at.Before(now) || at.After(now.Add(maxAhead)) {
+	if !ok || caller == nil || r.Method != http.MethodGet || lower["signatureversion"] != "3" || !read || at.Before(now) || at.After(now.Add(maxAhead)) {
 		return "", nil, errUnauthenticated
 	}
 	return lower["apikey"], caller, nil
@@ -113,10 +120,4 @@ func loopback(remote string) bool {
 	host, _, err := net.SplitHostPort(remote)
 	ip := net.ParseIP(host)
 	return err == nil && ip != nil && ip.IsLoopback()
-}
-
-// IsAdmin tells whether a caller may read details of failures, and what belongs to others.
-func IsAdmin(caller any) bool {
-	id, ok := caller.(interface{ Identity() map[string]string })
-	return ok && strings.Contains(","+id.Identity()["roles"]+",", ",admin,")
 }

@@ -8,11 +8,11 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
+	"github.com/drover-cloud/drover/examples/refserver/limits"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -31,10 +31,12 @@ type Config struct {
 	Operations Operations
 	MaxWaits   int // requests that wait for the end of a job at once; default 4096
 
-	// Authenticate knows callers by other means than keys, such as certificates and cookies. nil, nil = it does not know.
-	Authenticate func(r *http.Request) (caller any, err error)
-	// Limit counts a request of a key, or says how long to wait for the next. nil = no limit.
-	Limit func(key string) (wait time.Duration)
+	// Authenticate knows callers by other means than keys, such as certificates and cookies, and what their requests are counted
+	// by. A nil caller = it does not know.
+	Authenticate func(r *http.Request) (key string, caller any, err error)
+	Rate         *limits.Buckets              // of a key's requests; nil = none
+	Refused      *limits.Failures             // failed authentications of an address; nil = none
+	Address      func(r *http.Request) string // of the client; nil = of the connection
 }
 
 // Face serves /v1.

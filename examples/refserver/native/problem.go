@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/drover-cloud/drover/dispatch"
+	"github.com/drover-cloud/drover/examples/refserver/csapi"
 )
 
 // problem is a failure by RFC 9457.
@@ -67,7 +68,7 @@ func problemOf(err error, admin bool) problem {
 }
 
 func (f *Face) problem(w http.ResponseWriter, r *http.Request, err error) {
-	p := problemOf(err, IsAdmin(CallerOf(r.Context())))
+	p := problemOf(err, csapi.IsAdmin(CallerOf(r.Context())))
 	p.Instance = r.URL.Path
 	if sc := trace.SpanContextFromContext(r.Context()); sc.IsValid() {
 		p.TraceID = sc.TraceID().String()

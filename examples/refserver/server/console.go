@@ -15,13 +15,13 @@ import (
 // for those who are known there.
 func (s *Server) page(mux *http.ServeMux) (err error) {
 	s.console, err = console.New(console.Config{
-		Env: s.env, Title: "refserver", Jobs: s.jobs, Queues: s.turns, Leases: s.session, ReadOnly: s.cfg.Console == "readonly", Auth: principal,
+		Env: s.env, Title: "refserver", Jobs: s.jobs, Queues: s.turns, Leases: s.session, ReadOnly: s.cfg.Console == "readonly", Auth: s.principal,
 	})
 	if err != nil {
 		return err
 	}
 	if s.cfg.Console != "off" {
-		mux.Handle("/console/", http.StripPrefix("/console", s.console))
+		mux.Handle("/console/", s.guarded(http.StripPrefix("/console", s.console)))
 	}
 	return nil
 }

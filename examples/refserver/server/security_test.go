@@ -2,11 +2,13 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -22,6 +24,10 @@ import (
 	"time"
 
 	"github.com/benbjohnson/clock"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/drover-cloud/drover/examples/refserver/cloud"
 	"github.com/drover-cloud/drover/examples/refserver/csapi"
@@ -316,6 +322,8 @@ func TestSecrets(t *testing.T) {
 	var log lockedText
 	cfg := parsed(t, "-session-login", "-dev-key", "testkey:canary-secret-of-key", "-data", t.TempDir(), "-db", "")
 	cfg.Env.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var spans lockedText
+	cfg.Env.Tracer = spanText{w: &spans}
 	n := startWith(t, cfg)
 	const userData = "Y2FuYXJ5LXVzZXJkYXRh"
 	dev := cloud.Credentials{Key: "testkey", Secret: "canary-secret-of-key"}
@@ -334,13 +342,23 @@ func TestSecrets(t *testing.T) {
 	sessionKey, session := b.key, b.cookies[0].Value
 	b.login("admin", password+"x").fails(t, 531, 4365)
 	b.post(params{"command": "login", "username": "admin", "password": password + "\x01"}).fails(t, 431, 4350)
-	call("deployVirtualMachine", params{"zoneid": zone1, "serviceofferingid": small, "templateid": debian12, "startvm": "false", "userdata": userData}).ok(t)
+	job := call("deployVirtualMachine", params{"zoneid": zone1, "serviceofferingid": small, "templateid": debian12, "startvm": "false", "userdata": userData}).ok(t)
+	vm := job.str("id")
 	call("addHost", params{"url": "sim://x", "hypervisor": "KVM", "zoneid": zone1, "podid": "22222222-0000-4000-8000-000000000006", "username": "r", "password": password}).ok(t)
 	for _, c := range []string{"listVirtualMachines", "listEvents", "listUsers", "listAccounts", "listHosts", "listApis", "listAsyncJobs"} {
 		call(c, nil)
 	}
 	call("listAsyncJobs", params{"jobstatus": "1"})
 	n.until(func() bool { return n.count(`SELECT count(*) FROM rs_event WHERE state = 'Completed'`) > 0 })
+	call("updateVirtualMachine", params{"id": vm, "userdata": userData}).ok(t)
+	if got := n.as(dev, "listVirtualMachines", params{"id": vm, "userdata": "true"}).list("virtualmachine"); len(got) != 1 || got[0]["userdata"] != userData {
+		t.Errorf("its owner gets %v", got)
+	}
+	page := &browser{node: n}
+	for _, path := range []string{"/v1/jobs/" + job.str("jobid"), "/v1/jobs/" + job.str("jobid") + "/journal", "/v1/jobs", "/v1/vms", "/v1/audit", "/v1/commands"} {
+		_, text := page.get(path, "Authorization", "Bearer "+dev.Key+"."+dev.Secret)
+		answers.WriteString(text)
+	}
 	n.stop()
 	if err := <-n.done; err != nil {
 		t.Fatal(err)
@@ -363,11 +381,11 @@ func TestSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, generated, _ := strings.Cut(strings.TrimSpace(string(admin)), "DROVER_API_SECRET=")
+	if !strings.Contains(spans.String(), "deployVirtualMachine") {
+		t.Errorf("no span tells of the deploy: %s", spans.String())
+	}
 	for name, canary := range (params{"password": password, "dev secret": dev.Secret, "secret": generated, "sessionkey": sessionKey, "session": session, "userdata": userData}) {
-		for where, text := range (params{"log": log.String(), "database": db.String(), "answers": answers.String()}) {
-			if name == "userdata" && where == "database" { // it is the machine's, and kept for it; jobs have it sealed or not at all
-				continue
-			}
+		for where, text := range (params{"log": log.String(), "database": db.String(), "answers": answers.String(), "spans": spans.String()}) {
 			if strings.Contains(text, canary) {
 				t.Errorf("ref-58: %s is in the %s", name, where)
 			}
@@ -392,6 +410,75 @@ func (l *lockedText) String() string {
 	return l.b.String()
 }
 
+// spanText is a tracer provider, its tracer and their spans: all they say is written.
+type spanText struct {
+	noop.TracerProvider
+	w io.Writer
+}
+
+func (p spanText) Tracer(string, ...trace.TracerOption) trace.Tracer { return tracerText{w: p.w} }
+
+type tracerText struct {
+	noop.Tracer
+	w io.Writer
+}
+
+func (t tracerText) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
+	s := saidSpan{Span: trace.SpanFromContext(ctx), w: t.w}
+	c := trace.NewSpanStartConfig(opts...)
+	s.say(name, c.Attributes(), c.Links())
+	return trace.ContextWithSpan(ctx, s), s
+}
+
+type saidSpan struct {
+	trace.Span
+	w io.Writer
+}
+
+func (s saidSpan) say(what ...any)                        { _, _ = fmt.Fprintln(s.w, what...) }
+func (s saidSpan) IsRecording() bool                      { return true }
+func (s saidSpan) SetAttributes(kv ...attribute.KeyValue) { s.say(kv) }
+func (s saidSpan) SetStatus(_ codes.Code, text string)    { s.say(text) }
+func (s saidSpan) SetName(name string)                    { s.say(name) }
+func (s saidSpan) RecordError(err error, o ...trace.EventOption) {
+	c := trace.NewEventConfig(o...)
+	s.say(err, c.Attributes())
+}
+func (s saidSpan) AddEvent(name string, o ...trace.EventOption) {
+	c := trace.NewEventConfig(o...)
+	s.say(name, c.Attributes())
+}
+
+// get fetches a page with the cookies, as they come from the own site.
+func (b *browser) get(path string, headers ...string) (*http.Response, string) {
+	b.t.Helper()
+	return b.send(http.MethodGet, path, "", headers...)
+}
+
+func (b *browser) send(method, path, body string, headers ...string) (*http.Response, string) {
+	b.t.Helper()
+	req, err := http.NewRequest(method, b.URL()+path, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	for _, c := range b.cookies {
+		req.AddCookie(c)
+	}
+	r, err := http.DefaultTransport.RoundTrip(req) // redirects are answers here
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer r.Body.Close() //nolint:errcheck // only read
+	text, err := io.ReadAll(r.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return r, string(text)
+}
+
 // certificate makes a pair of files for 127.0.0.1.
 func certificate(t *testing.T) (cert, key string) {
 	t.Helper()
@@ -400,7 +487,7 @@ func certificate(t *testing.T) (cert, key string) {
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "admin"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
@@ -455,6 +542,20 @@ func TestTransport(t *testing.T) {
 		_ = r.Body.Close()
 		if r.StatusCode != http.StatusOK || r.Header.Get("Strict-Transport-Security") == "" || r.Header.Get("Server") != "" {
 			t.Errorf("%v", r)
+		}
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for status, certs := range map[int][]tls.Certificate{http.StatusUnauthorized: nil, http.StatusOK: {pair}} {
+			c := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs, MinVersion: tls.VersionTLS12}}}
+			r, err := c.Get(s.URL() + "/v1/vms")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _ = r.Body.Close(); r.StatusCode != status {
+				t.Errorf("%d client certificates: %d, want %d", len(certs), r.StatusCode, status)
+			}
 		}
 		if r, err := get(tls.VersionTLS11); err == nil {
 			_ = r.Body.Close()

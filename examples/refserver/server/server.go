@@ -46,6 +46,8 @@ type Server struct {
 	registry *dispatch.Registry
 	face     *csapi.Face
 	native   *native.Face
+	rate     *limits.Buckets  // of the requests of a key, on all faces; nil = none
+	refused  *limits.Failures // failed authentications of an address; nil = none
 	locks    locks
 	listener net.Listener
 	http     *http.Server
@@ -178,10 +180,11 @@ func (s *Server) wire() (err error) {
 		return err
 	}
 	s.registry = s.cloud.Registry(s.jobs, s.session)
+	s.rate, s.refused = limits.NewBuckets(s.env.Clock, c.Rate, c.Burst), c.refused(s.env.Clock)
 	s.face, err = csapi.New(csapi.Config{
 		Env: s.env, Registry: s.registry, Jobs: s.jobs, Keys: s.cloud, Nodes: s.cloud,
 		Hold: c.Hold, MaxHolds: c.MaxHolds, EnforceTimestamps: c.Timestamps, Sessions: c.sessions(s.cloud), Address: c.address,
-		Rate: limits.NewBuckets(s.env.Clock, c.Rate, c.Burst), Refused: c.refused(s.env.Clock),
+		Rate: s.rate, Refused: s.refused,
 	})
 	if err != nil {
 		return err
@@ -194,6 +197,9 @@ func (s *Server) wire() (err error) {
 	}
 	if err := s.mountNative(mux, s.registry); err != nil {
 		return err
+	}
+	if c.Login {
+		mux.Handle("/login", http.NewCrossOriginProtection().Handler(http.HandlerFunc(s.signIn)))
 	}
 	mux.HandleFunc("/healthz", s.health.alive)
 	mux.HandleFunc("/readyz", s.health.ready)
