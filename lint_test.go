@@ -30,6 +30,8 @@ var arrows = map[string][]string{
 	"flow":                 {".", "store", "job"},
 	"console":              {".", "store", "lease", "syncqueue", "job", "flow", "periodic", "ring"},
 	"periodic":             {"."},
+	"servicegroup":         {"."},
+	"servicegroup/...":     {".", "servicegroup"},
 	"ring":                 {},
 	"bus":                  {".", "store", "ring"},
 	"bus/memory":           {".", "bus"},
@@ -50,9 +52,11 @@ var drivers = []string{"store/...", "testkit/...", "internal/testkit/...", "exam
 
 // outside says who may import modules that must not reach every user.
 var outside = map[string][]string{
-	"github.com/uptrace/bun": {"store/...", "examples/...", "cmd/...", "testkit/...", "internal/testkit/...", "internal/chaos/..."},
-	"github.com/jackc/pgx":   {"store/...", "examples/...", "cmd/...", "testkit/...", "internal/testkit/...", "internal/chaos/..."},
-	"modernc.org/sqlite":     {"store/...", "examples/...", "cmd/...", "testkit/...", "internal/testkit/...", "internal/chaos/..."},
+	"github.com/uptrace/bun":         {"store/...", "servicegroup/db", "examples/...", "cmd/...", "testkit/...", "internal/testkit/...", "internal/chaos/..."},
+	"github.com/jackc/pgx":           {"store/...", "examples/...", "cmd/...", "testkit/...", "internal/testkit/...", "internal/chaos/..."},
+	"github.com/go-zookeeper/zk":     {"servicegroup/zk", "internal/testkit/..."},
+	"github.com/bradfitz/gomemcache": {"servicegroup/memcached", "internal/testkit/..."},
+	"modernc.org/sqlite":             {"store/...", "examples/...", "cmd/...", "testkit/...", "internal/testkit/...", "internal/chaos/..."},
 }
 
 // exempt are packages with a real clock or goroutines of their own, each with the reason.

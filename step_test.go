@@ -12,6 +12,8 @@ import (
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/periodic"
+	"github.com/drover-cloud/drover/servicegroup"
+	members "github.com/drover-cloud/drover/servicegroup/memory"
 	"github.com/drover-cloud/drover/store/memory"
 )
 
@@ -32,6 +34,13 @@ var steppers = map[string]func(t *testing.T, e drover.Env) drover.Stepper{
 			t.Fatal(err)
 		}
 		return m
+	},
+	"servicegroup.Group": func(t *testing.T, e drover.Env) drover.Stepper {
+		g, err := servicegroup.New(servicegroup.Config{Env: e, Driver: &members.Driver{Env: e}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
 	},
 	"periodic.Set":  func(_ *testing.T, e drover.Env) drover.Stepper { return &periodic.Set{Env: e} },
 	"lease.Session": func(t *testing.T, e drover.Env) drover.Stepper { return newSession(t, e, &memory.Store{Env: e}) },

@@ -5,6 +5,8 @@ const (
 	opBegin  = "store.tx.begin"
 	opCommit = "store.tx.commit"
 	opHint   = "store.hint"
+
+	opMembers = "store.members." // prefix of those of the membership driver
 )
 
 // ops are all operations, writes those that a read-only store refuses.
@@ -15,6 +17,7 @@ var ops = []string{
 	"store.leases.open", "store.leases.renew", "store.leases.close", "store.leases.sweep", "store.leases.list",
 	"store.leases.acquire", "store.leases.release",
 	"store.ledger.take", "store.ledger.done", "store.ledger.last",
+	opMembers + "join", opMembers + "beat", opMembers + "leave", opMembers + "list", opMembers + "mark", opMembers + "forget",
 	"store.tracker.hosts", "store.tracker.loadhost", "store.tracker.savehost", "store.tracker.putclaim", "store.tracker.setclaim",
 }
 
@@ -24,7 +27,7 @@ var writes = func() map[string]bool {
 		m[op] = true
 	}
 	for _, op := range []string{opBegin, opCommit, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last",
-		"store.tracker.hosts", "store.tracker.loadhost"} {
+		"store.tracker.hosts", "store.tracker.loadhost", opMembers + "list"} {
 		m[op] = false
 	}
 	return m

@@ -4,6 +4,7 @@ import (
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/servicegroup"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
 )
@@ -16,5 +17,6 @@ type Stores interface {
 	Leases() lease.Store
 	Ledger() lease.LedgerStore
 	Tracker() tracker.Store
+	Members() servicegroup.Driver
 	Notifier() store.Notifier
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	members "github.com/drover-cloud/drover/servicegroup/memory"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/internal/hub"
 )
@@ -25,6 +26,7 @@ type Store struct {
 	last  time.Time // the highest Now given out, guarded by turn
 	hints hub.Hub
 	tables
+	members *members.Driver
 }
 
 // tables are the component's data, guarded by turn; each component's file declares its own part.
@@ -40,6 +42,7 @@ func (s *Store) init() {
 		s.turn = make(chan struct{}, 1)
 		s.turn <- struct{}{}
 		s.clock = s.Env.Defaults().Clock
+		s.newMembers()
 		s.jobs.init()
 	})
 }

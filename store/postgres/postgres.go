@@ -13,6 +13,7 @@ import (
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/servicegroup/db"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/internal/sqlstore"
 	"github.com/drover-cloud/drover/syncqueue"
@@ -31,6 +32,10 @@ type Store struct {
 		once     sync.Once
 		prepares bool
 	}
+
+	members   sync.Once
+	member    *db.Driver
+	memberErr error
 
 	mu       sync.Mutex
 	sql      map[string]string // statements with their tables' full names

@@ -13,6 +13,7 @@ import (
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/servicegroup/db"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/internal/hub"
 	"github.com/drover-cloud/drover/store/internal/sqlstore"
@@ -37,6 +38,10 @@ type Store struct {
 	gate  chan struct{}
 	hints hub.Hub
 	kept  kept // statements of Read
+
+	members   sync.Once
+	member    *db.Driver
+	memberErr error
 
 	mu    sync.Mutex
 	last  time.Time // the highest Now given out
