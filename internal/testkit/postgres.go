@@ -85,8 +85,9 @@ func Main(m interface{ Run() int }) int {
 	return code
 }
 
-// StopShared stops the servers that Postgres started.
+// StopShared stops the servers that Postgres, ZooKeeper and Memcached started.
 func StopShared() {
+	stopAll()
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.pg != nil {
