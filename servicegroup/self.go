@@ -64,9 +64,9 @@ func (g *Group) stepBeat(ctx context.Context) (time.Time, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if s.phase == left {
-		return time.Time{}, nil
+		return time.Time{}, s.final
 	}
-	return s.due, s.final
+	return s.due, nil
 }
 
 // inTurn runs f while no other join, beat or leave is under way.
