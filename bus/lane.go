@@ -1,0 +1,359 @@
+package bus
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/drover-cloud/drover/internal/chance"
+)
+
+const (
+	laneItems    = 1024
+	laneBytes    = 8 << 20
+	laneIdle     = 10 * time.Minute
+	laneFailures = 5
+	probeFirst   = 100 * time.Millisecond
+	probeMost    = 10 * time.Second
+	probeTime    = time.Second
+)
+
+// parcel is a message in a lane. w or done is told what became of it; done may be nil.
+type parcel struct {
+	m        *Message
+	deadline time.Time
+	w        *waiter
+	done     func(err error)
+}
+
+func (p parcel) end(err error) {
+	if p.w != nil {
+		p.w.sent(err)
+	} else if p.done != nil {
+		p.done(err)
+	}
+}
+
+// lanes has a lane per destination. They share nothing but this table.
+type lanes struct {
+	b     *Bus
+	mu    sync.RWMutex
+	m     map[Address]*lane
+	alarm alarm
+	ended bool
+}
+
+// lane sends to one destination, in order, from a goroutine of its own that lives while there is something to send.
+type lane struct {
+	b     *Bus
+	to    Address
+	name  string
+	alarm alarm
+
+	mu      sync.Mutex
+	queue   []parcel
+	bytes   int
+	active  bool // its goroutine lives
+	open    bool // the circuit
+	fails   int
+	last    time.Time // of use
+	lastErr string
+	ctx     context.Context // of sends
+	cancel  context.CancelCauseFunc
+}
+
+func (s *lanes) init(b *Bus) {
+	s.b, s.m = b, map[Address]*lane{}
+	s.alarm.owner = s
+}
+
+// laneOf is where frames to a go: replies by node, events together, all others by their address, a node's topics together.
+func laneOf(a Address) Address {
+	switch {
+	case a.Events:
+		return Address{Events: true}
+	case a.Inbox:
+		return Address{Inbox: true, Node: a.Node}
+	case a.Node != "":
+		return Address{Node: a.Node}
+	}
+	return Address{Topic: a.Topic, Fanout: a.Fanout}
+}
+
+// send puts p into its lane.
+func (s *lanes) send(p parcel) error {
+	key := laneOf(p.m.Address())
+	s.mu.RLock()
+	l, over := s.m[key], s.ended
+	s.mu.RUnlock()
+	if over {
+		return notSent("the bus has ended")
+	}
+	if l == nil {
+		l = s.make(key)
+	}
+	return l.put(p)
+}
+
+func (s *lanes) make(key Address) *lane {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.m[key]; l != nil {
+		return l
+	}
+	l := &lane{b: s.b, to: key, name: "bus/lane/" + key.String(), last: s.b.env.Clock.Now()}
+	l.alarm.owner = l
+	s.m[key] = l
+	return l
+}
+
+// sweep removes lanes that were idle for 10 minutes, and comes again.
+func (s *lanes) sweep() { s.fire() }
+
+func (s *lanes) fire() {
+	now := s.b.env.Clock.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	for key, l := range s.m { // each for itself: order decides nothing
+		l.mu.Lock()
+		if !l.active && now.Sub(l.last) >= laneIdle {
+			delete(s.m, key)
+		}
+		l.mu.Unlock()
+	}
+	s.b.alarms.set(&s.alarm, now.Add(time.Minute))
+}
+
+// all are the lanes in order of their names.
+func (s *lanes) all() []*lane {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]*lane, 0, len(s.m))
+	for _, l := range s.m {
+		out = append(out, l)
+	}
+	slices.SortFunc(out, func(a, b *lane) int { return cmp.Compare(a.name, b.name) })
+	return out
+}
+
+// stop fails what is queued; goroutines end with the bus's ctx.
+func (s *lanes) stop() {
+	s.mu.Lock()
+	s.ended = true
+	s.b.alarms.unset(&s.alarm)
+	s.mu.Unlock()
+	for _, l := range s.all() {
+		l.fail(notSent("the bus has ended"))
+	}
+}
+
+// flush waits until the lanes of replies are empty, or for ctx.
+func (s *lanes) flush(ctx context.Context) {
+	for _, l := range s.all() {
+		for l.to.Inbox && ctx.Err() == nil {
+			l.mu.Lock()
+			done := !l.active || l.open
+			l.mu.Unlock()
+			if done || s.b.env.Sleep(ctx, time.Millisecond) != nil {
+				break
+			}
+		}
+	}
+}
+
+func (l *lane) put(p parcel) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last = l.b.env.Clock.Now()
+	size := len(p.m.Body)
+	switch {
+	case l.open:
+		return notSent("the way to " + l.to.String() + " is closed: " + l.lastErr)
+	case len(l.queue) >= laneItems || l.bytes+size > laneBytes && len(l.queue) > 0:
+		l.b.count.rejected.Add(1)
+		return busy("the lane to " + l.to.String() + " is full")
+	}
+	l.queue = append(l.queue, p)
+	l.bytes += size
+	if !l.active {
+		l.active = true
+		l.b.spawn(l.name, l.run)
+	}
+	return nil
+}
+
+func (l *lane) run() {
+	for {
+		l.mu.Lock()
+		if len(l.queue) == 0 || l.b.ctx.Err() != nil {
+			l.active = false
+			l.queue = nil
+			if l.b.ctx.Err() == nil || l.cancel == nil {
+				l.mu.Unlock()
+				return
+			}
+			l.cancel(errEnded)
+			l.mu.Unlock()
+			return
+		}
+		p := l.queue[0]
+		l.queue[0] = parcel{}
+		l.queue = l.queue[1:]
+		l.bytes -= len(p.m.Body)
+		l.mu.Unlock()
+		if err, counts := l.deliver(p); l.tally(err, counts) {
+			l.probe()
+		}
+	}
+}
+
+// errEnded is the cause of sends that end with the bus.
+var errEnded = errors.New("bus: ended")
+
+// deliver hands p to the transport; counts says that err tells about the way.
+func (l *lane) deliver(p parcel) (err error, counts bool) { //nolint:staticcheck // the error comes first: it is the answer
+	now := l.b.env.Clock.Now()
+	if !p.deadline.IsZero() && !now.Before(p.deadline) {
+		p.end(errNoTime)
+		return nil, false
+	}
+	if moved, err := l.b.rerouted(p); moved {
+		if err != nil {
+			p.end(err)
+		}
+		return nil, false
+	}
+	if p.w != nil && !p.w.hand() {
+		return nil, false
+	}
+	err = l.transmit(p.m, p.deadline, now)
+	p.end(err)
+	return err, true
+}
+
+// transmit is one Transport.Send, ended by the deadline.
+func (l *lane) transmit(m *Message, deadline, now time.Time) error {
+	l.mu.Lock()
+	if l.ctx == nil || l.ctx.Err() != nil {
+		l.ctx, l.cancel = context.WithCancelCause(l.b.ctx)
+	}
+	ctx := l.ctx
+	l.mu.Unlock()
+	if deadline.IsZero() {
+		deadline = now.Add(l.b.cfg.Timeout)
+	}
+	l.b.stampOn(m, now, deadline)
+	l.b.alarms.set(&l.alarm, deadline)
+	err := l.b.t.Send(ctx, m)
+	l.b.alarms.unset(&l.alarm)
+	switch {
+	case err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrNotSent, ErrInvalid, ErrNodeLost):
+		return err
+	case ctx.Err() != nil:
+		return errTimeout
+	}
+	return because(ErrNodeLost, err)
+}
+
+// fire ends the send under way: its deadline has come.
+func (l *lane) fire() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cancel != nil {
+		l.cancel(context.DeadlineExceeded)
+	}
+}
+
+// tally counts failures in a row; true: the circuit has opened.
+func (l *lane) tally(err error, counts bool) bool {
+	if !counts {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrInvalid) {
+		l.fails = 0
+		return false
+	}
+	l.fails++
+	l.lastErr = err.Error()
+	if l.fails < laneFailures {
+		return false
+	}
+	l.open = true
+	return true
+}
+
+// fail ends everything queued with err.
+func (l *lane) fail(err error) {
+	l.mu.Lock()
+	queue := l.queue
+	l.queue, l.bytes = nil, 0
+	l.mu.Unlock()
+	for _, p := range queue {
+		p.end(err)
+	}
+}
+
+// probe asks until the way is open again, or nobody wanted it for 10 minutes.
+func (l *lane) probe() {
+	b := l.b
+	b.log.Warn("circuit opened", "to", l.to.String(), "error", l.lastErr)
+	l.fail(notSent("the way to " + l.to.String() + " is closed"))
+	delay := probeFirst
+	for {
+		if b.env.Sleep(b.ctx, chance.Around(b.env.Rand, delay, 0.5)) != nil {
+			return
+		}
+		now := b.env.Clock.Now()
+		m := &Message{ID: b.env.NewID(), Topic: cmp.Or(l.to.Topic, "drover"), Node: l.to.Node, Fanout: l.to.Fanout, Wire: Wire{Kind: KindProbe}}
+		err := l.transmit(m, now.Add(probeTime), now)
+		l.mu.Lock()
+		unused := now.Sub(l.last) >= laneIdle
+		if err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrInvalid) || unused {
+			l.open, l.fails = false, 0
+			l.mu.Unlock()
+			b.log.Info("circuit closed", "to", l.to.String())
+			return
+		}
+		l.lastErr = err.Error()
+		l.mu.Unlock()
+		delay = min(delay*2, probeMost)
+	}
+}
+
+// Peer is a destination of this bus as Peers shows it, and a member of the cluster in a View.
+type Peer struct {
+	Node        string
+	Incarnation int64
+
+	// Of Peers only.
+	To        string        // compute@n1, compute*, events
+	Depth     int           // of the lane
+	Open      bool          // the circuit: nothing is sent until a probe comes through
+	LastError string        // "" if the last send was fine
+	Offset    time.Duration // of the node's clock against ours, as far as known
+}
+
+// Peers are the destinations that something was sent to within 10 minutes, in order of their names.
+func (b *Bus) Peers() []Peer {
+	now := b.env.Clock.Now().UnixNano()
+	var out []Peer
+	for _, l := range b.lanes.all() {
+		l.mu.Lock()
+		p := Peer{Node: l.to.Node, To: l.to.String(), Depth: len(l.queue), Open: l.open}
+		if l.fails > 0 || l.open {
+			p.LastError = l.lastErr
+		}
+		l.mu.Unlock()
+		p.Offset, _ = b.clocks.of(p.Node, now)
+		out = append(out, p)
+	}
+	return out
+}

@@ -1,0 +1,225 @@
+package bus
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"time"
+)
+
+// result of a verb.
+type result struct {
+	body []byte
+	err  error
+}
+
+// waiter is a call, cast or publication under way. Exactly one finisher takes it out of its shard, and so owns the result.
+type waiter struct {
+	alarm
+	b        *Bus
+	m        *Message
+	deadline time.Time
+	began    time.Time
+	c        chan result
+
+	// Guarded by the shard's mutex.
+	done     bool
+	handed   bool   // to the transport: from now on it may run
+	node     string // that executes, once known
+	inc      int64
+	accepted bool
+	monitor  time.Duration
+	silent   time.Time // if nothing is heard until then, the node is lost; zero: not monitored
+}
+
+const shards = 64
+
+type waiters struct{ shards [shards]shard }
+
+type shard struct {
+	sync.Mutex
+	m map[string]*waiter
+}
+
+func (s *waiters) of(id string) *shard {
+	h := uint32(2166136261)
+	for i := max(0, len(id)-8); i < len(id); i++ {
+		h = (h ^ uint32(id[i])) * 16777619
+	}
+	return &s.shards[h%shards]
+}
+
+// add registers w; false if its id is under way.
+func (s *waiters) add(w *waiter) bool {
+	sh := s.of(w.m.ID)
+	sh.Lock()
+	defer sh.Unlock()
+	if sh.m == nil {
+		sh.m = map[string]*waiter{}
+	}
+	if sh.m[w.m.ID] != nil {
+		return false
+	}
+	sh.m[w.m.ID] = w
+	w.b.alarms.set(&w.alarm, w.deadline)
+	return true
+}
+
+// finish ends w with r; false if something else has.
+func (w *waiter) finish(r result) bool {
+	sh := w.b.waiters.of(w.m.ID)
+	sh.Lock()
+	defer sh.Unlock()
+	return w.finishLocked(sh, r)
+}
+
+func (w *waiter) finishLocked(sh *shard, r result) bool {
+	if w.done {
+		return false
+	}
+	w.done = true
+	delete(sh.m, w.m.ID)
+	w.b.alarms.unset(&w.alarm)
+	w.c <- r
+	return true
+}
+
+// fire is the deadline, or the silence of who was to report.
+func (w *waiter) fire() {
+	sh := w.b.waiters.of(w.m.ID)
+	sh.Lock()
+	defer sh.Unlock()
+	now := w.b.env.Clock.Now()
+	switch {
+	case w.done:
+	case !now.Before(w.deadline) && w.handed:
+		w.finishLocked(sh, result{err: errTimeout})
+	case !now.Before(w.deadline):
+		w.finishLocked(sh, result{err: errNoTime})
+	case !w.silent.IsZero() && !now.Before(w.silent):
+		w.finishLocked(sh, result{err: &fault{kind: ErrNodeLost, text: w.node + " has fallen silent"}})
+	default:
+		w.again()
+	}
+}
+
+// again sets the alarm for what comes next.
+func (w *waiter) again() {
+	at := w.deadline
+	if !w.silent.IsZero() && w.silent.Before(at) {
+		at = w.silent
+	}
+	w.b.alarms.set(&w.alarm, at)
+}
+
+// hand marks w as being handed to the transport; false if it has ended.
+func (w *waiter) hand() bool {
+	sh := w.b.waiters.of(w.m.ID)
+	sh.Lock()
+	defer sh.Unlock()
+	if w.done {
+		return false
+	}
+	w.handed = true
+	return true
+}
+
+// sent is the transport's answer.
+func (w *waiter) sent(err error) {
+	switch {
+	case err == nil && w.m.Wire.Kind != KindCall:
+		w.finish(result{})
+	case err == nil || w.m.Wire.Kind == KindCall && Unknown(err): // the reply may come all the same
+	default:
+		w.finish(result{err: err})
+	}
+}
+
+// frame is a reply, an accepted or a beat for id from a node; false if nobody waits for it.
+func (s *waiters) frame(b *Bus, m *Message) (known bool) {
+	sh := s.of(m.ID)
+	sh.Lock()
+	defer sh.Unlock()
+	w := sh.m[m.ID]
+	if w == nil {
+		return false
+	}
+	if w.m.Wire.Kind != KindCall || w.m.Node != "" && w.m.Node != m.Wire.From || w.accepted && (w.node != m.Wire.From || w.inc != m.Wire.Inc) {
+		b.count.forged.Add(1)
+		b.log.Warn("a reply from who was not asked", "from", m.Wire.From, "asked", w.m.target())
+		return true
+	}
+	if m.Wire.Kind != KindReply {
+		w.accepted, w.node, w.inc = true, m.Wire.From, m.Wire.Inc
+		if w.monitor > 0 {
+			w.silent = b.env.Clock.Now().Add(w.monitor)
+			w.again()
+		}
+		return true
+	}
+	r := result{body: m.Body}
+	if m.Wire.Err != "" {
+		r = result{err: readError(m.Wire.Err)}
+	} else if r.body == nil {
+		r.body = []byte{}
+	}
+	w.finishLocked(sh, r)
+	return true
+}
+
+// all are the waiters, in order of id.
+func (s *waiters) all() (out []*waiter) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.Lock()
+		for _, w := range sh.m {
+			out = append(out, w)
+		}
+		sh.Unlock()
+	}
+	slices.SortFunc(out, func(a, b *waiter) int { return cmp.Compare(a.m.ID, b.m.ID) })
+	return out
+}
+
+func (s *waiters) len() (n int) {
+	for i := range s.shards {
+		sh := &s.shards[i]
+		sh.Lock()
+		n += len(sh.m)
+		sh.Unlock()
+	}
+	return n
+}
+
+// lost fails the calls that a node executes or was asked to; one that has not left yet is merely not sent.
+func (s *waiters) lost(b *Bus, gone func(node string, inc int64) bool) {
+	for _, w := range s.all() {
+		sh := s.of(w.m.ID)
+		sh.Lock()
+		node, inc := w.node, w.inc
+		if node == "" {
+			node, inc = w.m.Node, 0
+		}
+		if !w.done && node != "" && gone(node, inc) {
+			if w.handed && w.m.Wire.Kind == KindCall {
+				w.finishLocked(sh, result{err: &fault{kind: ErrNodeLost, text: node}})
+			} else if !w.handed && w.m.Wire.Kind != KindEvent {
+				w.finishLocked(sh, result{err: noRoute(w.m.target() + ": " + node + " has left")})
+			}
+		}
+		sh.Unlock()
+	}
+}
+
+func (s *waiters) failAll(_ *Bus, unsent, sent error) {
+	for _, w := range s.all() {
+		sh := s.of(w.m.ID)
+		sh.Lock()
+		err := unsent
+		if w.handed {
+			err = sent
+		}
+		w.finishLocked(sh, result{err: err})
+		sh.Unlock()
+	}
+}

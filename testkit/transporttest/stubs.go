@@ -1,0 +1,3 @@
+package transporttest
+
+var failures, deadlines, routes, dispatches, workers, eventCases, broken []testCase
