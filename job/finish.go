@@ -124,7 +124,7 @@ func (m *Manager) takeBatch(b *batch) {
 	b.taken = true
 	m.untaken--
 	n := min(len(m.pending), m.cfg.FinishBatch)
-	m.taken = n
+	m.taken = [2]int{n, m.taken[0]}
 	b.outs = slices.Clone(m.pending[:n])
 	rest := copy(m.pending, m.pending[n:])
 	clear(m.pending[rest:])

@@ -257,7 +257,7 @@ type slots struct {
 	clock     alarmClock
 	pending   []*outcome // handlers that returned, not yet taken by a flush
 	flushes   int        // under way
-	taken     int        // by the last flush
+	taken     [2]int     // by the last two flushes
 	filling   bool       // the pump waits for a batch to fill
 	untaken   int        // flushes under way that have not taken their batch yet
 	starting  int        // flushes under way that may start jobs

@@ -42,11 +42,12 @@ func hot(t *testing.T, s *postgres.Store) {
 	at, n, none := []time.Time{time.Unix(0, 0)}, []int64{0}, []*string{nil}
 	claim := []any{"q", 500, int64(1), n, at, n, []string{"k"}}
 	heads := []any{"q", 500, int64(1), []int64{}, []time.Time{}, []int64{}, []string{"k"}}
+	hand := []any{[]string{"vm\x1f42", "vm\x1f44"}, int64(1), 10, []string{"k"}, []string{"q"}, []int64{10}}
 	args := map[string][]any{
 		"claim": claim, "claim from the head": heads, "claim oldest": heads, "probe": {int64(1), []string{"q"}, []string{"k"}},
 		"finish":     {ids[:1], []int64{5}, []int16{5}, none, none, []*int64{nil}, none},
 		"finish all": {ids[:1], []int64{5}, []int16{5}, none, none, []*int64{nil}, none, 1},
-		"hand on":    {[]string{"vm\x1f42", "vm\x1f44"}, []int64{42, 44}, int64(1), 10, []string{"k"}, []string{"q"}, []int64{10}},
+		"hand on":    hand, "hand on all": hand, "hand on roomy": hand, "seize": {[]string{"vm\x1f42", "vm\x1f44"}},
 		"by id":      {ids}, "left": {ids}, "lock pend": {ids}, "lock active": {ids}, "start": {[]int64{20001, 20003}, int64(1), false},
 		"claim by number": append(slices.Clone(heads), []int64{20001}),
 		"scheduled":       {1000}, "deadline": {1000}, "cancel": {1000, []int64{1}}, "resources": {1000, []string{"vm/1"}},

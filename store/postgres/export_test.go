@@ -15,7 +15,7 @@ func ErrConflicting(ctx context.Context, x store.Tx) error {
 // Hot are the statements of the hot path, by name.
 var Hot = map[string]string{
 	"claim": claims[0][0], "claim from the head": claims[1][0], "claim oldest": claims[1][1], "claim by number": claims[2][0], "probe": sqlProbe, "finish": sqlFinish, "finish all": sqlFinishAll,
-	"hand on": sqlHandOn, "insert": sqlInsert, "insert one": sqlInsertOne, "lock pend": sqlLockPend, "lock active": sqlLockActive, "by id": sqlByID,
+	"hand on": sqlHandOn, "hand on all": sqlHandOnAll, "hand on roomy": sqlHandOnRoomy, "seize": sqlSeize, "insert": sqlInsert, "insert one": sqlInsertOne, "lock pend": sqlLockPend, "lock active": sqlLockActive, "by id": sqlByID,
 	"left": sqlLeft, "scheduled": source(srcScheduled, true, ""), "deadline": source(srcDeadline, true, ""), "cancel": rowsFrom(srcCancel, inOrder),
 	"resources": rowsFrom(srcResources, ` WHERE s.part < 3 ORDER BY q.o LIMIT $1`), "retain": source(srcRetain, false, ""), "start": sqlStart,
 }

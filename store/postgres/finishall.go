@@ -16,7 +16,6 @@ import (
 func (t *tx) finishAll(ctx context.Context, f job.Finish, out *job.Finished) (ok bool, err error) {
 	all, turns := make([]int, len(f.Moves)), make([]*string, len(f.Moves))
 	var keys []string
-	var floors []int64
 	seen := map[string]bool{}
 	for i, u := range f.Turns {
 		all[i] = i
@@ -28,7 +27,7 @@ func (t *tx) finishAll(ctx context.Context, f job.Finish, out *job.Finished) (ok
 			return false, nil
 		}
 		seen[k], turns[i] = true, &k
-		keys, floors = append(keys, k), append(floors, u.Place)
+		keys = append(keys, k)
 	}
 	if len(keys) == 0 {
 		turns = nil
@@ -40,7 +39,11 @@ func (t *tx) finishAll(ctx context.Context, f job.Finish, out *job.Finished) (ok
 	steps := []step{{sqlFinishAll, nil, append(args, len(all))}}
 	cl := &claiming{tx: t, Claim: f.Start}
 	if len(keys) > 0 {
-		steps = append(steps, cl.handOnStep(sqlHandOnAll, keys, floors, new([]string)))
+		q := sqlHandOnAll
+		if cl.roomFor(len(keys)) {
+			q = sqlHandOnRoomy
+		}
+		steps = append(steps, cl.handOnStep(q, keys, new([]string)))
 	}
 	switch err := t.pipe(ctx, steps...); {
 	case errors.Is(err, errNoPipe) || onPurpose(err):
@@ -53,6 +56,16 @@ func (t *tx) finishAll(ctx context.Context, f job.Finish, out *job.Finished) (ok
 	}
 	out.Started = cl.got
 	return true, cl.extras(ctx, cl.got)
+}
+
+// roomFor says that n jobs may start whichever of the queues with room they are of.
+func (cl *claiming) roomFor(n int) bool {
+	for _, free := range cl.Free {
+		if free < n {
+			return false
+		}
+	}
+	return cl.Max >= n
 }
 
 // onPurpose tells the error of sqlFinishAll and sqlHandOnAll.

@@ -38,7 +38,6 @@ func (cl *claiming) handOnTurns(ctx context.Context, turns []freed) (more []free
 		return nil, err
 	}
 	var keys, slow []string
-	var floors []int64
 	seen := map[string]bool{}
 	for _, f := range turns {
 		switch {
@@ -47,12 +46,12 @@ func (cl *claiming) handOnTurns(ctx context.Context, turns []freed) (more []free
 		case f.slow:
 			slow = append(slow, f.key)
 		default:
-			keys, floors = append(keys, f.key), append(floors, f.floor)
+			keys = append(keys, f.key)
 		}
 		seen[f.key] = true
 	}
 	for try := 0; len(keys) > 0; try++ {
-		again, err := cl.handOnOnce(ctx, keys, floors)
+		again, err := cl.handOnOnce(ctx, keys)
 		if err != nil {
 			return nil, err
 		}
@@ -67,7 +66,7 @@ func (cl *claiming) handOnTurns(ctx context.Context, turns []freed) (more []free
 				return nil, err
 			}
 		}
-		keys, floors = again, make([]int64, len(again))
+		keys = again
 	}
 	if len(slow) == 0 {
 		return nil, nil
@@ -76,13 +75,13 @@ func (cl *claiming) handOnTurns(ctx context.Context, turns []freed) (more []free
 	return cl.grantAndStart(ctx, slow)
 }
 
-func (cl *claiming) handOnOnce(ctx context.Context, keys []string, floors []int64) (again []string, err error) {
-	s := cl.handOnStep(sqlHandOn, keys, floors, &again)
+func (cl *claiming) handOnOnce(ctx context.Context, keys []string) (again []string, err error) {
+	s := cl.handOnStep(sqlHandOn, keys, &again)
 	return again, cl.query(ctx, s.q, s.each, s.args...)
 }
 
 // handOnStep is one hand-on for cl; again gets the keys whose head is locked.
-func (cl *claiming) handOnStep(q string, keys []string, floors []int64, again *[]string) step {
+func (cl *claiming) handOnStep(q string, keys []string, again *[]string) step {
 	names := cl.queues()
 	free := make([]int64, len(names))
 	for i, q := range names {
@@ -96,7 +95,11 @@ func (cl *claiming) handOnStep(q string, keys []string, floors []int64, again *[
 		}
 		switch s.what {
 		case 1:
-			return cl.add(&s)
+			err := cl.add(&s)
+			if !s.packed.Valid {
+				cl.got[len(cl.got)-1].Rev++ // from waiting to ready, and on to running
+			}
+			return err
 		case 2:
 			cl.readied(queue, s.priority, s.runAt)
 		case 3:
@@ -104,7 +107,7 @@ func (cl *claiming) handOnStep(q string, keys []string, floors []int64, again *[
 		}
 		return nil
 	}
-	return step{q, each, []any{keys, floors, cl.Session.Epoch, cl.Max - len(cl.got), list(cl.Kinds), list(names), free}}
+	return step{q, each, []any{keys, cl.Session.Epoch, cl.Max - len(cl.got), list(cl.Kinds), list(names), free}}
 }
 
 // readied hints a queue that a job of it may be claimed.

@@ -130,7 +130,7 @@ SELECT EXISTS (SELECT 1 FROM @session WHERE epoch = $1 AND NOT dead AND until > 
 const sqlSeize = `
 INSERT INTO @active (id, seq, epoch, started, rev, runs, slot, key)
 SELECT gen_random_uuid(), 0, 0, now(), 0, 0, 0, key FROM (SELECT DISTINCT unnest($1::text[]) AS key) k
-WHERE NOT EXISTS (SELECT 1 FROM @active a WHERE a.key = k.key) ORDER BY key
+CROSS JOIN LATERAL (SELECT EXISTS (SELECT 1 FROM @active a WHERE a.key = k.key) AS held OFFSET 0) h WHERE NOT h.held ORDER BY key
 ON CONFLICT (key, slot) WHERE key IS NOT NULL DO NOTHING RETURNING id::text, key`
 
 const sqlUnseize = `DELETE FROM @active WHERE id = ANY ($1::uuid[])`

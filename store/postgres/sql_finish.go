@@ -41,45 +41,44 @@ SELECT CASE WHEN (SELECT count(*) FROM d) = $8::int AND bool_or(more) IS NOT TRU
 FROM (SELECT flags & 12582912 <> 0 OR turn IS DISTINCT FROM CASE WHEN slot IS NOT NULL THEN key END
         OR slot IS NOT NULL AND split_part(key, chr(31), 1) = ` + special + ` AS more FROM o) o`
 
-var sqlHandOnAll = strings.Replace(sqlHandOn, `SELECT 3, '', '', 0,`, `SELECT 3, '', '', 1 / (length(key) - length(key)),`, 1)
+var (
+	sqlHandOnAll   = strings.Replace(sqlHandOn, `SELECT 3, '', '', 0,`, `SELECT 3, '', '', 1 / (length(key) - length(key)),`, 1)
+	sqlHandOnRoomy = roomy(sqlHandOnAll)
+)
 
-// sqlHandOn gives the keys $1, freed by an earlier statement of this transaction from holders with the places $2, to the
-// first in line; its snapshot sees every line as it is now. Nothing in line is before those places but what is marked
-// back, and arrivals that no claim has looked at, which committed late or came back to their place; most lines are empty, so their end is looked at first. Next jobs start at once for session $3, at most $4, of
-// the kinds $5 and of each queue of $6 as many as $7 says; the others become ready. An arriving head that a claim has
-// locked is left to that claim. Indexes: drover_pend_back, drover_pend_line.
+// roomy is a hand-on for which every queue of $5 has room for all keys: nothing is sorted and numbered then.
+func roomy(q string) string {
+	fits := strings.Split(q, "/*fits*/")
+	q = fits[0] + `queue = ANY ($5::text[]) AND cardinality($6::int[]) > 0` + fits[2]
+	most := strings.Split(q, "/*most*/")
+	return most[0] + most[2]
+}
+
+// sqlHandOn gives the keys $1, freed by an earlier statement of this transaction, to the first in line; its snapshot sees every
+// line as it is now. Next jobs start at once for session $2, at most $3, of
+// the kinds $4 and of each queue of $5 as many as $6 says; the others become ready. An arriving head that a claim has
+// locked is left to that claim. Index: drover_pend_line.
 //
-// Answers: 1 what started · 2 what became ready · 3 a waiting head is locked by a cancel or a move: ask once more.
+// Answers: 1 what started, without the packed part if it has not run before · 2 what became ready · 3 a waiting head is locked by
+// a cancel or a move: ask once more.
 const sqlHandOn = `
 WITH h AS MATERIALIZED (
-  SELECT k.key, p.t, p.mode FROM unnest($1::text[], $2::bigint[]) k(key, floor) CROSS JOIN LATERAL (
-    SELECT 1 FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) ORDER BY @pend.key DESC, place DESC LIMIT 1) waits
-  CROSS JOIN LATERAL (
-    (SELECT t, mode FROM (
-      (SELECT ctid AS t, mode, place FROM @pend
-       WHERE (SELECT true FROM @pend WHERE back AND mode IN (1, 2) ORDER BY key, place LIMIT 1) AND @pend.key = k.key AND back AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
-      UNION ALL
-      (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND mode = 1 AND place < k.floor ORDER BY @pend.key, place LIMIT 1)
-      UNION ALL
-      (SELECT ctid AS t, mode, place FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) AND place > k.floor ORDER BY @pend.key, place LIMIT 1)) b
-     ORDER BY place LIMIT 1)
-    UNION ALL
-    (SELECT ctid AS t, mode FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1)
-    LIMIT 1) p
+  SELECT k.key, p.t, p.mode FROM unnest($1::text[]) k(key) CROSS JOIN LATERAL (
+    SELECT ctid AS t, mode FROM @pend WHERE @pend.key = k.key AND mode IN (1, 2) ORDER BY @pend.key, place LIMIT 1) p
 ), n AS MATERIALIZED (
   SELECT x.* FROM h CROSS JOIN LATERAL (
     SELECT ctid AS t, * FROM @pend WHERE ctid = h.t AND mode IN (1, 2) FOR UPDATE SKIP LOCKED) x WHERE x.t = h.t
 ), me AS MATERIALIZED (
-  SELECT 1 FROM @session WHERE epoch = $3 AND $4 > 0 AND NOT dead AND until > now()
+  SELECT 1 FROM @session WHERE epoch = $2 AND $3 > 0 AND NOT dead AND until > now()
     AND NOT EXISTS (SELECT 1 FROM @setting WHERE name = '` + job.Maintenance + `') FOR KEY SHARE
 ), e AS MATERIALIZED (
-  SELECT *, (SELECT count(*) FROM me) > 0 AND kind = ANY ($5::text[]) AND NOT ('paused/' || queue) = ANY (ARRAY(SELECT name FROM @setting)) AND row_number() OVER (PARTITION BY queue, kind = ANY ($5::text[]) ORDER BY place) <=
-    coalesce((SELECT q.free FROM unnest($6::text[], $7::int[]) q(name, free) WHERE q.name = n.queue), 0) AS fits FROM n
+  SELECT *, (SELECT count(*) FROM me) > 0 AND kind = ANY ($4::text[]) AND NOT ('paused/' || queue) = ANY (ARRAY(SELECT name FROM @setting)) AND /*fits*/row_number() OVER (PARTITION BY queue, kind = ANY ($4::text[]) ORDER BY place) <=
+    coalesce((SELECT q.free FROM unnest($5::text[], $6::int[]) q(name, free) WHERE q.name = n.queue), 0)/*fits*/ AS fits FROM n
 ), s AS MATERIALIZED (
-  SELECT *, (SELECT nextval('@epoch')) AS e, fits AND row_number() OVER (PARTITION BY fits ORDER BY place) <= $4 AS start FROM e
+  SELECT *, (SELECT nextval('@epoch')) AS e, fits/*most*/ AND row_number() OVER (PARTITION BY fits ORDER BY place) <= $3/*most*/ AS start FROM e
 ), a AS (
   INSERT INTO @active (id, seq, epoch, session, place, started, rev, runs, slot, key, flags, attempt, lost, run_at)
-  SELECT id, seq, CASE WHEN start THEN e ELSE coalesce(epoch, 0) END, CASE WHEN start THEN $3::bigint END, place, now(),
+  SELECT id, seq, CASE WHEN start THEN e ELSE coalesce(epoch, 0) END, CASE WHEN start THEN $2::bigint END, place, now(),
          rev + CASE WHEN start THEN 2 ELSE 1 END, coalesce(runs, 0) + CASE WHEN start THEN 1 ELSE 0 END, 0, key, flags, attempt, lost, CASE WHEN runs > 0 THEN run_at END
   FROM s ORDER BY key
 ), g AS (
@@ -88,7 +87,7 @@ WITH h AS MATERIALIZED (
   DELETE FROM @pend WHERE ctid = ANY (ARRAY(SELECT t FROM s WHERE start))
 )
 SELECT 1, s.queue, s.id::text, s.e, s.seq, s.place, s.run_at, s.priority, s.kind, s.key, s.packed, now(), j.*
-FROM (SELECT id, e, seq, place, run_at, priority, kind, key, queue, start, concat_ws(',', rev + 1, coalesce(attempt, 0), coalesce(runs, 0), coalesce(lost, 0), coalesce(flags, 0)) AS packed FROM s) s
+FROM (SELECT id, e, seq, place, run_at, priority, kind, key, queue, start, CASE WHEN rev > 1 OR flags IS NOT NULL THEN concat_ws(',', rev + 1, coalesce(attempt, 0), coalesce(runs, 0), coalesce(lost, 0), coalesce(flags, 0)) END AS packed FROM s) s
 CROSS JOIN LATERAL (SELECT ` + jobColumns + ` FROM @job j WHERE j.id = s.id OFFSET 0) j WHERE s.start
 UNION ALL
 SELECT 2, queue, id::text, 0, seq, place, run_at, priority, kind, key, NULL, now(), now(), 0, 0, 0, '', NULL, NULL, NULL FROM s WHERE NOT start
