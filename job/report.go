@@ -15,6 +15,7 @@ const (
 // reporter is what the one node that reports for the cluster knows; guarded by Manager.mu.
 type reporter struct {
 	looked, told time.Time
+	cost         time.Duration        // of the last look
 	unhandled    map[[2]string]int    // by kind and queue
 	logged       map[string]time.Time // kinds
 }
@@ -28,7 +29,7 @@ func (m *Manager) report(ctx context.Context) error {
 	if r.looked.IsZero() {
 		r.looked, r.told = now, now
 	}
-	look, tell := now.Sub(r.looked) >= reportPause, now.Sub(r.told) >= m.cfg.ReportAfter
+	look, tell := now.Sub(r.looked) >= max(reportPause, 50*r.cost), now.Sub(r.told) >= m.cfg.ReportAfter
 	if look {
 		r.looked = now
 	}
@@ -52,6 +53,9 @@ func (m *Manager) report(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	m.mu.Lock()
+	r.cost = m.env.Clock.Now().Sub(now) // long where an old snapshot keeps the entries of what is gone
+	m.mu.Unlock()
 	m.noteUnhandled(now, rows)
 	if !tell {
 		return nil

@@ -33,6 +33,8 @@ type cursor struct {
 	headAt    time.Time
 	headCost  time.Duration
 	heads     int
+	probeAt   time.Time
+	probeCost time.Duration
 	slackAt   time.Time
 	slackCost time.Duration
 	used      time.Time
@@ -93,6 +95,35 @@ func (s *Store) from(c *cursor, short bool) (p []position, mode lookMode) {
 		return p, lookSlack
 	}
 	return slices.Clone(c.tight), lookTight
+}
+
+// worthProbing are the queues whose head a probe should look at, and whether there is more anyway: where a claim came back full. Where
+// that is dear it takes ≤ 5 % of the time.
+func (s *Store) worthProbing(session int64, queues []string) (look []string, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.env.Clock.Now()
+	for _, q := range queues {
+		switch c := s.cursors[cursorKey{session, q}]; {
+		case c == nil:
+			look = append(look, q)
+		case c.saturated:
+			more = true
+		case c.probeCost < cheapHead || now.Sub(c.probeAt) > 20*c.probeCost:
+			look, c.probeAt = append(look, q), now
+		}
+	}
+	return look, more
+}
+
+func (s *Store) probed(session int64, queues []string, took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range queues {
+		if c := s.cursors[cursorKey{session, q}]; c != nil {
+			c.probeCost = took
+		}
+	}
 }
 
 // seen moves the cursor past what a claim met.

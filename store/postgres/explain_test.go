@@ -48,7 +48,7 @@ func hot(t *testing.T, s *postgres.Store) {
 		"finish":     {ids[:1], []int64{5}, []int16{5}, none, none, []*int64{nil}, none},
 		"finish all": {ids[:1], []int64{5}, []int16{5}, none, none, []*int64{nil}, none, 1},
 		"hand on":    hand, "hand on all": hand, "hand on roomy": hand, "seize": {[]string{"vm\x1f42", "vm\x1f44"}},
-		"by id":      {ids}, "left": {ids}, "lock pend": {ids}, "lock active": {ids}, "start": {[]int64{20001, 20003}, int64(1), false},
+		"by id": {ids}, "left": {ids}, "lock pend": {ids}, "lock active": {ids}, "start": {[]int64{20001, 20003}, int64(1), false},
 		"claim by number": append(slices.Clone(heads), []int64{20001}),
 		"scheduled":       {1000}, "deadline": {1000}, "cancel": {1000, []int64{1}}, "resources": {1000, []string{"vm/1"}},
 		"retain": {1000, time.Now().Add(-time.Hour), []string(nil), []string{}},

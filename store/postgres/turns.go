@@ -68,12 +68,15 @@ func (cl *claiming) foreign(ctx context.Context) error {
 	if cl.full || cl.Seqs != nil || !cl.s.every(cl.s.foreigns, cl.Session.Epoch, foreignEvery) {
 		return nil
 	}
-	return cl.aside(ctx, sqlForeign, func(scan func(...any) error) error {
+	began := cl.s.env.Clock.Now()
+	err := cl.aside(ctx, sqlForeign, func(scan func(...any) error) error {
 		c := candidate{class: 8}
 		err := scan(&c.key)
 		cl.left = append(cl.left, c)
 		return err
 	}, list(cl.queues()))
+	cl.s.later(cl.s.foreigns, cl.Session.Epoch, 20*cl.s.env.Clock.Now().Sub(began)-foreignEvery)
+	return err
 }
 
 // specialApart is special in a transaction of its own: what a claim of InOne met is not locked any more.
@@ -341,6 +344,13 @@ func (cl *claiming) special(ctx context.Context, rows []candidate) error {
 		return err
 	}
 	return cl.startSome(ctx, append(start, granted...))
+}
+
+// later puts off what every allows by d: it was dear.
+func (s *Store) later(last map[int64]time.Time, session int64, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last[session] = last[session].Add(max(0, d))
 }
 
 // every tells whether d has passed since it said so for this session.
