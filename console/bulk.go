@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/drover-cloud/drover/job"
@@ -15,18 +16,21 @@ const (
 	bulkAtOnce  = 1000    // ids in a request
 	bulkMost    = 100_000 // jobs of a filter
 	bulkBatch   = 500
+	bulkAside   = 50  // of a batch, side by side
 	bulkFailing = 100 // in a row, then it stops
 	keepOps     = 100
 )
 
 // bulkBody is what to do to many jobs: those of ids, or all that match filter.
 type bulkBody struct {
-	Verb   string            `json:"verb"` // cancel, retry, hold, wake
+	Verb   string            `json:"verb"` // cancel, retry, hold, wake, priority
 	IDs    []string          `json:"ids"`
 	Filter map[string]string `json:"filter"`
 	DryRun bool              `json:"dry_run"`
 	Expect *int              `json:"expect"` // refused if there are over 110 % of that
 	Reason string            `json:"reason"`
+	// Priority is for that verb.
+	Priority *int `json:"priority"`
 }
 
 // operation is a bulk under way, or done.
@@ -125,7 +129,7 @@ func (o *operations) get(id string, p Principal) (operation, bool) {
 }
 
 func (c *Console) bulkVerb(r *http.Request, in *bulkBody) (func(context.Context, string) error, error) {
-	why := by(r, in.Reason)
+	why := strings.TrimSpace(in.Reason)
 	switch in.Verb {
 	case "cancel":
 		return func(ctx context.Context, id string) error { _, err := c.cfg.Jobs.Cancel(ctx, id, why); return err }, nil
@@ -136,7 +140,13 @@ func (c *Console) bulkVerb(r *http.Request, in *bulkBody) (func(context.Context,
 	case "wake":
 		return func(ctx context.Context, id string) error { return c.cfg.Jobs.Wake(ctx, "job/"+id) }, nil
 	}
-	return nil, bad(fmt.Sprintf("verb: %q: must be cancel, retry, hold or wake", in.Verb))
+	if in.Verb == "priority" {
+		if in.Priority == nil || *in.Priority < -100 || *in.Priority > 100 {
+			return nil, bad("priority: must be -100 to 100")
+		}
+		return func(ctx context.Context, id string) error { return c.cfg.Jobs.SetPriority(ctx, id, *in.Priority) }, nil
+	}
+	return nil, bad(fmt.Sprintf("verb: %q: must be cancel, retry, hold, wake or priority", in.Verb))
 }
 
 func (c *Console) bulk(r *http.Request) (*answer, error) {
@@ -171,7 +181,7 @@ func (c *Console) bulk(r *http.Request) (*answer, error) {
 	}
 	op.State = "running"
 	ctx := c.ops.start(op)
-	ctx = context.WithValue(ctx, principalKey{}, p)
+	ctx = job.By(context.WithValue(ctx, principalKey{}, p), p.Name+" in the console", "")
 	c.env.Go("console/bulk/"+op.ID, func() { c.perform(ctx, op, ids, do) })
 	now, _ := c.ops.get(op.ID, p)
 	return &answer{status: http.StatusAccepted, body: now, location: "v1/operations/" + op.ID}, nil
@@ -221,20 +231,42 @@ func (c *Console) perform(ctx context.Context, op *operation, ids []string, do f
 		if p.Account != "" {
 			js, err = c.cfg.Jobs.Lookup(ctx, batch)
 		}
-		for _, id := range batch {
-			one := err
-			if one == nil && p.Account != "" && (js[id] == nil || !visible(p, js[id])) {
-				one = job.ErrNotFound
-			} else if one == nil {
-				one = do(ctx, id)
+		one := func(id string) error {
+			switch {
+			case err != nil:
+				return err
+			case p.Account != "" && (js[id] == nil || !visible(p, js[id])):
+				return job.ErrNotFound
 			}
-			if ctx.Err() != nil || !c.ops.count(op, one) {
-				state = "stopped"
-				return
-			}
+			return do(ctx, id)
+		}
+		if !c.batch(ctx, op, batch, one) {
+			state = "stopped"
+			return
 		}
 		c.reads.changed()
 	}
+}
+
+// batch does it to jobs, some side by side; false: it is to stop.
+func (c *Console) batch(ctx context.Context, op *operation, ids []string, do func(id string) error) bool {
+	for some := range slices.Chunk(ids, bulkAside) {
+		errs, left := make([]error, len(some)), sync.WaitGroup{}
+		for i, id := range some {
+			left.Add(1)
+			c.env.Go("console/bulk/"+op.ID+"/"+id, func() { defer left.Done(); errs[i] = do(id) })
+		}
+		left.Wait()
+		if ctx.Err() != nil {
+			return false
+		}
+		for _, err := range errs {
+			if !c.ops.count(op, err) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func (c *Console) getOperation(r *http.Request) (*answer, error) {

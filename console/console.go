@@ -30,6 +30,7 @@ type Console struct {
 	ops     *operations
 	views   *views
 	meters  meters
+	relay   *relay
 	started time.Time
 	running atomic.Int32
 
@@ -51,6 +52,7 @@ func New(cfg Config) (*Console, error) {
 	}
 	c := &Console{cfg: cfg, env: cfg.Env, mux: http.NewServeMux(), cross: http.NewCrossOriginProtection(), started: cfg.Env.Clock.Now()}
 	c.hub, c.reads, c.calm, c.ops = newHub(c.env), newReads(c.env), newReads(c.env), newOperations()
+	c.relay = newRelay()
 	err := c.meters.init(c)
 	if err != nil {
 		return nil, fmt.Errorf("console: meters: %w", err)
@@ -139,6 +141,9 @@ func (c *Console) unknown(w http.ResponseWriter, r *http.Request) {
 // it only remembers which job to read once that has committed.
 func (c *Console) Publish(_ context.Context, _ store.Tx, ev job.Event) error {
 	c.hub.note(ev.JobID, ev.Rev)
+	if c.cfg.Nodes != nil {
+		c.relay.note(ev.JobID, ev.Rev, c.now())
+	}
 	return nil
 }
 

@@ -17,6 +17,6 @@
 //
 // # Not guaranteed
 //
-//   - Frames about jobs of other nodes: those are read again every few seconds.
+//   - Frames about jobs of other nodes, where Config.Nodes is not set: those are read again every few seconds.
 //   - That a frame is sent for every change: of one object there are four a second at most.
 package console

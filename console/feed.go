@@ -21,6 +21,9 @@ func (c *Console) feed(ctx context.Context) error {
 	c.hub.setOpen(true)
 	defer c.hub.setOpen(false)
 	c.env.For(ctx).Go("console/nodes", func() { c.watchNodes(ctx) })
+	if c.cfg.Nodes != nil {
+		c.env.For(ctx).Go("console/relay", func() { c.relays(ctx) })
+	}
 	for {
 		select {
 		case <-ctx.Done():

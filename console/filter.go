@@ -14,7 +14,7 @@ import (
 // filters are the parameters that select jobs, in the API and in the page's address.
 var filters = []string{
 	"state", "kind", "pool", "key", "resource", "parent", "root", "node", "account", "created_after", "created_before",
-	"finished_after", "finished_before", "longer", "q", "sort", "limit", "after",
+	"finished_after", "finished_before", "longer", "q", "id", "text", "sort", "limit", "after",
 }
 
 var (
@@ -86,6 +86,10 @@ func setFilter(q *job.Query, limit *int, name, s string) (err error) {
 		}
 	case "q":
 		search(q, s)
+	case "id": // or the end of one
+		q.Suffix = strings.ToLower(s)
+	case "text":
+		q.Text = s
 	case "sort":
 		if q.Newest = s == "-created"; s != "created" && !q.Newest {
 			err = fmt.Errorf("%q: must be created or -created", s)

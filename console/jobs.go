@@ -192,7 +192,9 @@ func (c *Console) result(w http.ResponseWriter, r *http.Request) error {
 	switch r.URL.Query().Get("part") {
 	case "", "result":
 	case "args":
-		part, name = j.Args, "args"
+		if part, name = j.Args, "args"; sealed(part) {
+			return &problem{Status: http.StatusForbidden, Code: "forbidden", Detail: "the arguments are sealed: they are shown to the handler only"}
+		}
 	default:
 		return bad("part: must be result or args")
 	}

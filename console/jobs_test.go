@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/job"
@@ -37,58 +39,45 @@ func TestJobs(t *testing.T) {
 			}
 		})
 	})
-	t.Run("console-04 filters and paging", func(t *testing.T) {
+	t.Run("console-04 filters alone and in pairs", func(t *testing.T) { inRig(t, nil, filtersInPairs) })
+	t.Run("console-04 paging while rows change", func(t *testing.T) {
 		inRig(t, nil, func(r *rig) {
-			for i := range 60 {
-				a := args{Name: "!" + strconv.Itoa(i)}
-				if i%4 == 0 {
-					a.Fail = "disk full on h" + strconv.Itoa(i%3)
+			later := func(q *job.Request) { q.RunAt = time.Now().Add(time.Hour) }
+			var stay, go_ []string
+			for i := range 300 {
+				j := r.submit("work", args{Name: "!" + strconv.Itoa(i)}, later)
+				if i%3 == 0 {
+					go_ = append(go_, j.ID)
+				} else {
+					stay = append(stay, j.ID)
 				}
-				r.submit([]string{"work", "echo"}[i%2], a, on(strconv.Itoa(i%5)))
 			}
-			time.Sleep(time.Second)
-			all, _, err := r.jobs.Page(context.Background(), job.Query{States: []job.State{job.Succeeded, job.Failed}, Limit: 500})
-			if err != nil || len(all) != 60 {
-				t.Fatalf("%d %v", len(all), err)
-			}
-			one := all[7]
-			for _, c := range []struct {
-				query string
-				match func(*job.Job) bool
-			}{
-				{"state=failed", func(j *job.Job) bool { return j.State == job.Failed }},
-				{"state=succeeded&state=failed", func(*job.Job) bool { return true }},
-				{"state=all&kind=echo", func(j *job.Job) bool { return j.Kind == "echo" }},
-				{"state=all&key=vm/2", func(j *job.Job) bool { return j.Sync.ID == "2" }},
-				{"state=all&resource=vm/2&kind=work", func(j *job.Job) bool { return j.Sync.ID == "2" && j.Kind == "work" }},
-				{"state=all&q=disk+full", func(j *job.Job) bool { return j.State == job.Failed }},
-				{"state=all&q=" + one.ID, func(j *job.Job) bool { return j.ID == one.ID }},
-				{"state=all&q=" + one.ID[len(one.ID)-8:], func(j *job.Job) bool { return j.ID == one.ID }},
-				{"state=all&node=ms1&pool=default&account=acme", func(*job.Job) bool { return true }},
-				{"state=all&node=ms9", func(*job.Job) bool { return false }},
-				{"state=all&created_after=2100-01-01T00:00:00Z", func(*job.Job) bool { return false }},
-			} {
-				var want, got []string
-				for _, j := range all {
-					if c.match(j) {
-						want = append(want, j.ID)
-					}
-				}
-				for after := ""; ; {
-					v := r.ask(200, "GET", "/v1/jobs?limit=7&"+c.query+"&after="+after, "")
+			for _, sort := range []string{"created", "-created"} {
+				seen, after := map[string]int{}, ""
+				for n := 0; ; n++ {
+					v := r.ask(200, "GET", "/v1/jobs?state=scheduled&limit=20&sort="+sort+"&after="+url.QueryEscape(after), "")
 					for _, i := range items(v) {
-						got = append(got, text(i, "id"))
+						seen[text(i, "id")]++
 					}
 					if after = text(v, "next"); after == "" {
 						break
 					}
+					r.submit("work", args{Name: "!new"}, later)
+					if len(go_) > 0 {
+						_, _ = r.jobs.Cancel(context.Background(), go_[0])
+						go_ = go_[1:]
+					}
 				}
-				slices.Sort(want)
-				slices.Sort(got)
-				if !slices.Equal(want, got) {
-					t.Errorf("%s: %d jobs, want %d", c.query, len(got), len(want))
+				for _, id := range stay {
+					if seen[id] != 1 {
+						t.Errorf("%s: %s was there throughout and seen %d times", sort, id, seen[id])
+					}
 				}
 			}
+		})
+	})
+	t.Run("console-04 bad filters", func(t *testing.T) {
+		inRig(t, nil, func(r *rig) {
 			for _, bad := range []string{"state=nonsense", "limit=0", "limit=1001", "longer=-1s", "sort=kind", "key=vm", "created_after=yesterday", "nonsense=1"} {
 				if w := r.do("GET", "/v1/jobs?"+bad, ""); w.Code != 400 || !strings.Contains(w.Body.String(), strings.Split(bad, "=")[0]) {
 					t.Errorf("%s: %d %s", bad, w.Code, w.Body)
@@ -112,6 +101,23 @@ func TestJobs(t *testing.T) {
 			if w := r.do("GET", "/v1/jobs/"+j.ID+"/result", ""); !bytes.Equal(w.Body.Bytes(), big) || !strings.HasPrefix(w.Header().Get("Content-Disposition"), "attachment") {
 				t.Errorf("result: %d bytes, %v", w.Body.Len(), w.Header())
 			}
+			secret := r.submit("secret", args{Name: "hunter2 of the vault"})
+			time.Sleep(time.Second)
+			for _, path := range []string{"/v1/jobs/", "/jobs/"} {
+				if body := r.do("GET", path+secret.ID, "").Body.String(); strings.Contains(body, "vault") || strings.Contains(body, "$sealed") || !strings.Contains(body, "args_size") && !strings.Contains(body, "Sealed:") {
+					t.Errorf("a sensitive kind: %.500s", body)
+				}
+			}
+			if w := r.do("GET", "/v1/jobs/"+secret.ID+"/result?part=args", ""); w.Code != 403 {
+				t.Errorf("sealed args: %d %s", w.Code, w.Body)
+			}
+			torn := r.submit("echo", json.RawMessage("{\"a\":\"\xff\xfe\"}"))
+			time.Sleep(time.Second)
+			for _, path := range []string{"/v1/jobs/", "/jobs/"} {
+				if w := r.do("GET", path+torn.ID, ""); w.Code != 200 || !utf8.Valid(w.Body.Bytes()) {
+					t.Errorf("invalid UTF-8: %d %q", w.Code, w.Body)
+				}
+			}
 			evil := r.submit("echo", json.RawMessage(`{"<script>alert(1)</script>":"</pre><img src=x onerror=alert(2)>","password":"hunter2"}`), func(q *job.Request) {
 				q.Resource, q.Identity = `vm/"><script>alert(3)</script>`, map[string]string{"<b>": "<i>x</i>"}
 			})
@@ -134,23 +140,27 @@ func TestJobs(t *testing.T) {
 	t.Run("console-14 bulk", func(t *testing.T) {
 		inRig(t, nil, func(r *rig) {
 			var reqs []job.Request
-			for i := range 1200 {
+			n := scale(1200, 10_000)
+			for i := range n {
 				reqs = append(reqs, job.Request{Kind: "work", Args: args{Name: "!" + strconv.Itoa(i), Fail: "x"}})
 			}
-			if _, err := r.jobs.SubmitMany(context.Background(), reqs); err != nil {
-				t.Fatal(err)
+			r.submitMany(reqs)
+			for j := 0; j < 60 && r.count(job.Failed) < n; j++ {
+				time.Sleep(time.Minute)
 			}
-			time.Sleep(time.Minute)
 			filter := `"filter":{"state":"failed","q":"work"}`
-			if v := r.ask(200, "POST", "/v1/jobs/bulk", `{"verb":"retry",`+filter+`,"dry_run":true}`); v["matched"] != 1200.0 {
+			if v := r.ask(200, "POST", "/v1/jobs/bulk", `{"verb":"retry",`+filter+`,"dry_run":true}`); v["matched"] != float64(n) {
 				t.Errorf("dry run: %v", v)
 			}
-			r.ask(409, "POST", "/v1/jobs/bulk", `{"verb":"retry",`+filter+`,"expect":1000}`)
-			v := r.ask(202, "POST", "/v1/jobs/bulk", `{"verb":"retry",`+filter+`,"expect":1200}`)
+			r.ask(409, "POST", "/v1/jobs/bulk", `{"verb":"retry",`+filter+`,"expect":`+strconv.Itoa(n*9/10)+`}`)
+			v := r.ask(202, "POST", "/v1/jobs/bulk", `{"verb":"retry",`+filter+`,"expect":`+strconv.Itoa(n)+`}`)
 			op := text(v, "id")
 			time.Sleep(time.Minute)
-			if v := r.ask(200, "GET", "/v1/operations/"+op, ""); v["done"] != 1200.0 || v["state"] != "done" || v["skipped"] != 0.0 {
+			if v := r.ask(200, "GET", "/v1/operations/"+op, ""); v["done"] != float64(n) || v["state"] != "done" || v["skipped"] != 0.0 {
 				t.Errorf("%v", v)
+			}
+			for j := 0; j < 60 && r.count(job.Failed) < 2*n; j++ {
+				time.Sleep(time.Minute)
 			}
 			retried := map[string]int{}
 			for j, err := range r.jobs.List(context.Background(), job.Query{States: []job.State{job.Failed, job.Ready, job.Running}}) {
@@ -166,7 +176,7 @@ func TestJobs(t *testing.T) {
 					t.Errorf("%s was retried %d times", id, n)
 				}
 			}
-			if len(retried) != 1200 {
+			if len(retried) != n {
 				t.Errorf("%d were retried", len(retried))
 			}
 			for _, bad := range []string{`{"verb":"retry"}`, `{"verb":"explode","ids":["a"]}`, `{"verb":"retry","ids":["a"],"filter":{}}`, `{"verb":"retry","filter":{"nonsense":"1"}}`} {
@@ -179,48 +189,162 @@ func TestJobs(t *testing.T) {
 			}
 		})
 	})
+	t.Run("console-14 a cancelled operation stops within a batch", func(t *testing.T) {
+		var held *slowCancel
+		inRig(t, func(c *console.Config) { held = &slowCancel{Jobs: c.Jobs}; c.Jobs = held }, func(r *rig) {
+			var reqs []job.Request
+			for i := range 3000 {
+				reqs = append(reqs, job.Request{Kind: "work", Args: args{Name: "!" + strconv.Itoa(i)}, RunAt: time.Now().Add(time.Hour)})
+			}
+			r.submitMany(reqs)
+			op := text(r.ask(202, "POST", "/v1/jobs/bulk", `{"verb":"cancel","filter":{"state":"scheduled"},"expect":3000}`), "id")
+			time.Sleep(100 * time.Millisecond)
+			r.ask(200, "POST", "/v1/operations/"+op+"/cancel", `{}`)
+			at := held.n.Load()
+			time.Sleep(time.Minute)
+			v := r.ask(200, "GET", "/v1/operations/"+op, "")
+			if v["state"] != "stopped" || held.n.Load()-at > 500 || at == 0 || held.n.Load() >= 3000 {
+				t.Errorf("%d before, %d in all: %v", at, held.n.Load(), v)
+			}
+		})
+	})
 	t.Run("console-28 verbs are logged and recorded", func(t *testing.T) {
 		inRig(t, nil, func(r *rig) {
-			j := r.submit("work", args{Name: "a"})
-			v := r.ask(200, "POST", "/v1/jobs/"+j.ID+"/cancel", `{"reason":"not needed"}`)
-			if text(v, "accepted") != "requested" {
-				t.Errorf("%v", v["accepted"])
+			later := func() *job.Job {
+				return r.submit("work", args{Name: "!x"}, func(q *job.Request) { q.RunAt = time.Now().Add(time.Hour) })
 			}
-			synctest.Wait()
-			if s := r.get(j.ID).CancelReason; !strings.Contains(s, "not needed") || !strings.Contains(s, "local") {
-				t.Errorf("the job says %q", s)
+			failed := r.submit("work", args{Fail: "x"})
+			time.Sleep(time.Second)
+			for _, c := range []struct {
+				verb, body, line string
+				j                *job.Job
+			}{
+				{"hold", `{}`, "parked: held by an operator|hold by local in the console", later()},
+				{"priority", `{"priority":7}`, "priority by local in the console", later()},
+				{"reschedule", `{"at":"2100-01-01T00:00:00Z"}`, "reschedule by local in the console", later()},
+				{"cancel", `{"reason":"not needed"}`, "cancel requested by local in the console: not needed", r.submit("work", args{Name: "c"})},
+				{"fence", "", "fence by local in the console", r.submit("work", args{Name: "f"})},
+				{"retry", `{}`, "", failed},
+			} {
+				if c.verb == "fence" {
+					c.body = `{"reason":"host is off","confirm":"` + c.j.ID + `"}`
+				}
+				r.log.Reset()
+				w := r.do("POST", "/v1/jobs/"+c.j.ID+"/"+c.verb, c.body)
+				if w.Code/100 != 2 {
+					t.Fatalf("%s: %d %s", c.verb, w.Code, w.Body)
+				}
+				var v map[string]any
+				_ = json.Unmarshal(w.Body.Bytes(), &v)
+				if log := r.log.String(); strings.Count(log, "console: "+c.verb) != 1 || !strings.Contains(log, "principal=local") || !strings.Contains(log, c.j.ID) || !strings.Contains(log, "outcome=done") {
+					t.Errorf("%s: the log says %s", c.verb, log)
+				}
+				id, want := c.j.ID, strings.Split(c.line, "|")
+				if c.verb == "retry" {
+					id, want = text(v, "id"), []string{"retry of " + c.j.ID + " by local in the console"}
+				}
+				var lines []string
+				for _, e := range items(r.ask(200, "GET", "/v1/jobs/"+id+"/journal", "")) {
+					lines = append(lines, text(e, "text"))
+				}
+				for _, l := range want {
+					if n := strings.Count(strings.Join(lines, "\n"), l); n != 1 {
+						t.Errorf("%s: %d times %q in the journal: %q", c.verb, n, l, lines)
+					}
+				}
 			}
-			if log := r.log.String(); strings.Count(log, "console: cancel") != 1 || !strings.Contains(log, "principal=local") || !strings.Contains(log, j.ID) {
-				t.Errorf("the log says %s", log)
+			held := later()
+			r.ask(200, "POST", "/v1/jobs/"+held.ID+"/hold", `{}`)
+			r.ask(200, "POST", "/v1/jobs/"+held.ID+"/wake", `{}`)
+			if body := r.do("GET", "/v1/jobs/"+held.ID+"/journal", "").Body.String(); !strings.Contains(body, "wake by local") && !strings.Contains(body, "woken") && r.get(held.ID).State != job.Succeeded {
+				t.Errorf("wake: %s", body)
+			}
+			if c := r.get(r.submit("work", args{Name: "z"}).ID); c.CancelBy != "" {
+				t.Error(c.CancelBy)
 			}
 		})
 	})
 	t.Run("console-18 timeline", func(t *testing.T) {
 		inRig(t, nil, func(r *rig) {
-			r.submit("work", args{Name: "first"}, on("1"))
+			first := r.submit("work", args{Name: "first"}, on("1"))
 			begun := time.Now()
 			j := r.submit("twice", args{}, on("1"))
-			time.Sleep(2 * time.Second)
+			time.Sleep(time.Second)
+			w := items(r.ask(200, "GET", "/v1/jobs/"+j.ID+"/timeline", ""))
+			if len(w) != 1 || text(w[0], "job") != first.ID || !strings.Contains(text(w[0], "detail"), "held by") {
+				t.Errorf("while it waits: %v", w)
+			}
+			time.Sleep(time.Second)
 			r.open("first")
 			time.Sleep(8 * time.Second)
 			r.ask(200, "POST", "/v1/jobs/"+j.ID+"/cancel", `{}`)
-			var got []string
+			type bar struct {
+				what     string
+				from, to time.Duration
+			}
+			var bars []bar
 			for _, s := range items(r.ask(200, "GET", "/v1/jobs/"+j.ID+"/timeline", "")) {
-				at := func(name string) string {
+				at := func(name string) time.Duration {
 					x, err := time.Parse(time.RFC3339, text(s, name))
 					if err != nil {
-						return "…"
+						t.Errorf("%v has no %s", s, name)
 					}
-					return fmt.Sprintf("%.1f", x.Sub(begun).Seconds())
+					return x.Sub(begun)
 				}
-				got = append(got, fmt.Sprintf("%s %s %s–%s", text(s, "what"), text(s, "outcome"), at("from"), at("to")))
+				bars = append(bars, bar{text(s, "what") + " " + text(s, "outcome"), at("from"), at("to")})
 			}
-			t.Log(strings.Join(got, "\n"))
-			for _, want := range []string{"waiting  0.0–2.0", "run failed 2.0–3.0", "delay  3.0–5.0", "step done 5.0–5.5", "step done 5.5–6.0", "step done 6.0–6.5"} {
-				if !slices.Contains(got, want) {
-					t.Errorf("no %q in\n%s", want, strings.Join(got, "\n"))
+			ms := time.Millisecond
+			for _, want := range []bar{
+				{"waiting ", 0, 2000 * ms}, {"run failed", 2000 * ms, 3000 * ms}, {"delay ", 3000 * ms, 5000 * ms}, {"run ended", 5000 * ms, 6500 * ms},
+				{"step done", 5000 * ms, 5500 * ms}, {"step done", 5500 * ms, 6000 * ms}, {"step done", 6000 * ms, 6500 * ms}, {"park cancelled", 6500 * ms, 10_000 * ms}, {"cancel ", 10_000 * ms, 10_000 * ms},
+			} {
+				if !slices.ContainsFunc(bars, func(b bar) bool {
+					return b.what == want.what && (b.from-want.from).Abs() <= ms && (b.to-want.to).Abs() <= ms
+				}) {
+					t.Errorf("no %v in %v", want, bars)
 				}
+			}
+			at := time.Duration(0)
+			for _, b := range bars {
+				if word := strings.Fields(b.what)[0]; word == "step" || word == "cancel" {
+					continue
+				}
+				if (b.from - at).Abs() > ms {
+					t.Errorf("%v begins at %v, and what was before ended at %v", b, b.from, at)
+				}
+				at = b.to
 			}
 		})
 	})
+	t.Run("console-18 two thousand steps", func(t *testing.T) {
+		inRig(t, nil, func(r *rig) {
+			j := r.submit("steps", args{Name: "2000"})
+			time.Sleep(time.Minute)
+			if s := r.get(j.ID).State; s != job.Succeeded {
+				t.Fatal(s)
+			}
+			bars := items(r.ask(200, "GET", "/v1/jobs/"+j.ID+"/timeline", ""))
+			more := 0
+			for _, b := range bars {
+				if text(b, "what") == "more" {
+					more++
+				}
+			}
+			if len(bars) != 500 || more != 1 {
+				t.Errorf("%d bars, %d of many", len(bars), more)
+			}
+		})
+	})
+}
+
+// slowCancel takes 10 ms for each cancel, and counts.
+type slowCancel struct {
+	console.Jobs
+	n atomic.Int64
+}
+
+func (s *slowCancel) Cancel(ctx context.Context, id string, reason ...string) (bool, error) {
+	time.Sleep(10 * time.Millisecond)
+	s.n.Add(1)
+	return s.Jobs.Cancel(ctx, id, reason...)
 }

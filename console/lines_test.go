@@ -4,11 +4,15 @@ import (
 	"context"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/drover-cloud/drover/console"
+	fixture "github.com/drover-cloud/drover/internal/testkit"
 	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/store/sqlite"
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
@@ -110,6 +114,49 @@ func TestLines(t *testing.T) {
 			}
 		})
 	})
+	t.Run("console-09 many keys on SQLite", func(t *testing.T) {
+		n := scale(1000, 20_000)
+		st := sqlite.New(fixture.OpenSQLite(t, fixture.SQLiteFile(t)), sqlite.Config{})
+		if err := st.Migrate(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		jobs, err := job.New(job.Config{Env: quiet, DB: st, Queues: map[string]int{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		job.Declare[args, string](jobs, "work")
+		queue, err := syncqueue.New(syncqueue.Config{Env: quiet, Tx: st, Store: st.Queues()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := 0; i < n; i += 250 {
+			var reqs []job.Request
+			for k := range 500 {
+				reqs = append(reqs, job.Request{Kind: "work", Args: args{}, Sync: syncqueue.Key{Kind: "vm", ID: strconv.Itoa(i + k/2)}})
+			}
+			if _, err := jobs.SubmitMany(t.Context(), reqs); err != nil {
+				t.Fatal(err)
+			}
+		}
+		counted := &countedQueues{Queues: queue}
+		best := time.Hour
+		for range 3 {
+			c, err := console.New(console.Config{Env: quiet, Jobs: jobs, Queues: counted})
+			if err != nil {
+				t.Fatal(err)
+			}
+			counted.n = 0
+			at := time.Now()
+			w := do(c, request("GET", "/v1/queues?limit=1000", ""))
+			best = min(best, time.Since(at))
+			if rows := strings.Count(w.Body.String(), `"oldest_ms"`); w.Code != 200 || rows != 1000 || counted.n != 1 {
+				t.Fatalf("%d, %d keys, %d reads", w.Code, rows, counted.n)
+			}
+		}
+		if t.Logf("%d keys: %v", n, best); best > 200*time.Millisecond {
+			t.Errorf("%d keys took %v", n, best)
+		}
+	})
 	t.Run("console-10 clear and limit", func(t *testing.T) {
 		inRig(t, nil, func(r *rig) {
 			h := r.submit("work", args{Name: "h"}, on("1"))
@@ -128,4 +175,15 @@ func TestLines(t *testing.T) {
 			r.ask(400, "POST", "/v1/queues/vm/1/limit", `{}`)
 		})
 	})
+}
+
+// countedQueues counts reads of keys.
+type countedQueues struct {
+	console.Queues
+	n int
+}
+
+func (c *countedQueues) Keys(ctx context.Context, f syncqueue.Filter) ([]syncqueue.Stat, error) {
+	c.n++
+	return c.Queues.Keys(ctx, f)
 }

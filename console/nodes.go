@@ -30,10 +30,13 @@ const (
 
 // question is what one console asks another.
 type question struct {
-	Do      string `json:"do"`             // facts, trigger, enable, disable, drain, resize
-	Name    string `json:"name,omitempty"` // of a task, or a pool
-	Workers int    `json:"workers,omitempty"`
-	By      string `json:"by,omitempty"` // for the log
+	Do      string           `json:"do"`             // facts, noted, trigger, enable, disable, drain, resize
+	Name    string           `json:"name,omitempty"` // of a task, or a pool
+	Workers int              `json:"workers,omitempty"`
+	By      string           `json:"by,omitempty"` // for the log
+	From    string           `json:"from,omitempty"`
+	Watch   bool             `json:"watch,omitempty"` // somebody looks at a page there
+	Jobs    map[string]int64 `json:"jobs,omitempty"`  // of noted: which have changed, and their revisions
 }
 
 // reply is what comes back.
@@ -53,7 +56,7 @@ func (c *Console) Answer(ctx context.Context, asked []byte) ([]byte, error) {
 	if err != nil {
 		r.Problem = problemOf(err)
 	}
-	if q.Do != "facts" {
+	if q.Do != "facts" && q.Do != "noted" {
 		c.env.Logger.InfoContext(ctx, "console: "+q.Do, "principal", q.By, "type", "node", "target", c.env.Node, "name", q.Name, "err", err)
 	}
 	return json.Marshal(r)
@@ -61,7 +64,15 @@ func (c *Console) Answer(ctx context.Context, asked []byte) ([]byte, error) {
 
 func (c *Console) answer(ctx context.Context, q question) (r reply, err error) {
 	switch q.Do {
+	case "noted":
+		for _, id := range sortedKeys(q.Jobs) {
+			c.hub.note(id, q.Jobs[id])
+		}
+		return r, nil
 	case "facts":
+		if q.Watch {
+			c.relay.watches(q.From, c.now().Add(watchFor))
+		}
 		r.Tasks = c.tasks()
 		if c.cfg.Jobs != nil {
 			st, serr := c.stats(ctx)
@@ -180,7 +191,7 @@ func (c *Console) facts(ctx context.Context, fresh bool) ([]nodeReply, error) {
 		if err != nil {
 			return nil, err
 		}
-		return c.scatter(ctx, others, question{Do: "facts"}), nil
+		return c.scatter(ctx, others, question{Do: "facts", From: c.env.Node, Watch: c.hub.streams() > 0}), nil
 	})
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bytes"
 	"encoding/json"
 
 	"github.com/drover-cloud/drover/internal/jobjson"
@@ -14,6 +15,7 @@ type (
 	keyObject   = jobjson.Key
 	entryObject = jobjson.Entry
 
+	span          = jobjson.Span
 	lineObject    = jobjson.Line
 	kindObject    = jobjson.Kind
 	itemObject    = jobjson.Item
@@ -29,10 +31,17 @@ const maxShown = 64 << 10
 // wholeOf is a job with its payloads, masked and at most maxShown each.
 func (c *Console) wholeOf(j *job.Job) jobObject {
 	o := jobjson.Of(j)
-	o.Args, o.ArgsSize = c.shown(j.Kind, j.Args)
+	if sealed(j.Args) {
+		o.ArgsSize = len(j.Args) // of secrets the size is all that is shown
+	} else {
+		o.Args, o.ArgsSize = c.shown(j.Kind, j.Args)
+	}
 	o.Result, o.ResultSize = c.shown(j.Kind, j.Result)
 	return o
 }
+
+// sealed tells the args of a kind that is [job.Sensitive] as a whole.
+func sealed(args json.RawMessage) bool { return bytes.HasPrefix(args, []byte(`{"$sealed":`)) }
 
 func (c *Console) shown(kind string, b json.RawMessage) (json.RawMessage, int) {
 	if b = c.masked(kind, b); len(b) > maxShown {

@@ -41,6 +41,9 @@ type jobPage struct {
 	Raw      string
 	IDKeys   []chip
 	Steps    bool // some are done
+	Sealed   bool // the arguments
+	Due      string
+	Trace    string // address
 }
 
 const shownEntries = 200
@@ -59,12 +62,15 @@ func (v *views) job(r *http.Request, p *page) (string, error) {
 	p.Heading, p.Stream = j.Kind+" "+short(j.ID), "topics=job,queue&job="+j.ID
 	if b.Key != nil && j.State == job.Waiting && c.cfg.Queues != nil {
 		if l, err := c.line(r.Context(), j.Sync); err == nil {
-			b.Why = placeIn(l, j)
+			b.Why = placeIn(l, j, past.now)
 		}
 	}
 	b.Why = cmpOr(b.Why, whyOf(j))
 	b.draw(timeline(past), j, past.now)
-	b.Steps = len(past.steps) > 0
+	b.Steps, b.Sealed, b.Due = len(past.steps) > 0, sealed(j.Args), stamp(j.RunAt).String()
+	if j.Trace != "" && c.cfg.TraceURL != "" {
+		b.Trace = strings.ReplaceAll(c.cfg.TraceURL, "{trace}", j.Trace)
+	}
 	from := max(0, len(past.entries)-shownEntries)
 	b.Cut = from > 0
 	for _, e := range past.entries[from:] {
@@ -94,7 +100,7 @@ func cmpOr(a, b string) string {
 }
 
 // placeIn is a waiter's place in words.
-func placeIn(l *keyLine, j *job.Job) string {
+func placeIn(l *keyLine, j *job.Job, now time.Time) string {
 	for _, w := range l.Waiters {
 		if w.Seq != j.Seq {
 			continue
@@ -102,6 +108,9 @@ func placeIn(l *keyLine, j *job.Job) string {
 		s := fmt.Sprintf("%s of %d in the line of %s", ordinal(w.Place), len(l.Waiters), keyText(&l.Key))
 		if len(l.Holders) > 0 {
 			s += ", behind " + short(l.Holders[0].Content)
+			if since := time.Time(l.Holders[0].Since); !since.IsZero() {
+				s += ", who has had the turn for " + spanText(max(0, now.Sub(since)))
+			}
 		}
 		if l.Paused {
 			s += "; the line is paused"
@@ -152,7 +161,7 @@ func whyOf(j *job.Job) string {
 func (b *jobPage) draw(spans []span, j *job.Job, now time.Time) {
 	t0, t1 := j.Created, cmpTime(j.Ended, now)
 	for i := range spans {
-		if e := spans[i].end(t1); e.After(t1) {
+		if e := spans[i].Until(t1); e.After(t1) {
 			t1 = e
 		}
 	}
@@ -164,8 +173,8 @@ func (b *jobPage) draw(spans []span, j *job.Job, now time.Time) {
 	at := func(t time.Time) float64 { return min(100, max(0, 100*t.Sub(t0).Seconds()/total)) }
 	for _, s := range spans {
 		open := s.To.IsZero() && b.Open
-		from, to := at(time.Time(s.From)), at(s.end(t1))
-		b.Bars = append(b.Bars, bar{s, percent(from), percent(max(0.3, to-from)), took(time.Time(s.From), s.end(t1), now), open})
+		from, to := at(time.Time(s.From)), at(s.Until(t1))
+		b.Bars = append(b.Bars, bar{s, percent(from), percent(max(0.3, to-from)), took(time.Time(s.From), s.Until(t1), now), open})
 	}
 	for i := range 5 {
 		d := t1.Sub(t0) * time.Duration(i) / 4

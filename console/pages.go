@@ -130,7 +130,7 @@ func verbsFor(states []job.State) (vs []string) {
 		return len(states) == 0 && !of[0].Final() || slices.ContainsFunc(states, func(s job.State) bool { return slices.Contains(of, s) })
 	}
 	if any(liveStates...) {
-		vs = append(vs, "cancel", "hold")
+		vs = append(vs, "cancel", "hold", "priority")
 	}
 	if any(job.Parked) {
 		vs = append(vs, "wake")

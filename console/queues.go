@@ -225,7 +225,7 @@ func (c *Console) clearQueue(r *http.Request) (*answer, error) {
 		if _, err := c.get(r.Context(), it.Content); err != nil {
 			continue // none of ours
 		}
-		if _, err := c.cfg.Jobs.Cancel(r.Context(), it.Content, by(r, "queue cleared")); err != nil && problemOf(err).Status >= 500 {
+		if _, err := c.cfg.Jobs.Cancel(r.Context(), it.Content, "queue cleared"); err != nil && problemOf(err).Status >= 500 {
 			return nil, err
 		}
 	}

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +46,7 @@ type rig struct {
 	gates   map[string]chan struct{}
 	stop    func()
 	ended   chan error
+	idle    bool // runs no jobs
 }
 
 func (r *rig) Publish(ctx context.Context, tx store.Tx, e job.Event) error {
@@ -76,7 +79,7 @@ func newRig(t *testing.T, db *memory.Store, node string, change func(*console.Co
 	check()
 	r.queue, err = syncqueue.New(syncqueue.Config{Env: r.env, Tx: db, Store: db.Queues()})
 	check()
-	r.jobs, err = job.New(job.Config{Env: r.env, DB: db, Session: r.session, Turns: r.queue, Events: r, Queues: map[string]int{"default": 4}, MaxArgs: 4 << 20, MaxResult: 4 << 20})
+	r.jobs, err = job.New(job.Config{Env: r.env, DB: db, Session: r.session, Turns: r.queue, Events: r, Queues: map[string]int{"default": 4}, Cipher: rot{}, MaxArgs: 4 << 20, MaxResult: 4 << 20})
 	check()
 	twice := job.Retry(func() backoff.BackOff { return backoff.NewConstantBackOff(2 * time.Second) }, 2)
 	job.Handle(r.jobs, "work", func(ctx context.Context, a args) (string, error) {
@@ -86,6 +89,16 @@ func newRig(t *testing.T, db *memory.Store, node string, change func(*console.Co
 		return "done " + a.Name, r.pass(ctx, a.Name)
 	})
 	job.Handle(r.jobs, "twice", r.twice, twice)
+	job.Handle(r.jobs, "steps", func(ctx context.Context, a args) (string, error) {
+		n, _ := strconv.Atoi(a.Name)
+		for i := range n {
+			if _, err := job.Step(ctx, fmt.Sprint("step ", i), func(ctx context.Context) (int, error) { return i, r.env.Defaults().Sleep(ctx, time.Millisecond) }); err != nil {
+				return "", err
+			}
+		}
+		return "", nil
+	})
+	job.Handle(r.jobs, "secret", func(context.Context, args) (string, error) { return "", nil }, job.Sensitive())
 	job.Handle(r.jobs, "echo", func(_ context.Context, a json.RawMessage) (json.RawMessage, error) { return a, nil })
 	cfg := console.Config{Env: r.env, Jobs: r.jobs, Queues: r.queue, Leases: r.session}
 	if change != nil {
@@ -113,6 +126,20 @@ func (r *rig) twice(ctx context.Context, a args) (string, error) {
 	return "", job.Park(job.OnTopic("never"))
 }
 
+// rot hides nothing from anybody but a reader.
+type rot struct{}
+
+func (rot) Seal(_ context.Context, b []byte) ([]byte, error) { return flip(b), nil }
+func (rot) Open(_ context.Context, b []byte) ([]byte, error) { return flip(b), nil }
+
+func flip(b []byte) []byte {
+	out := make([]byte, len(b))
+	for i := range b {
+		out[i] = b[i] ^ 0x55
+	}
+	return out
+}
+
 // locked is a writer that several may use.
 type locked struct {
 	mu sync.Mutex
@@ -129,7 +156,9 @@ func (r *rig) run() {
 	var g drover.Group
 	g.Env = r.env
 	g.Add("session", r.session)
-	g.Add("jobs", r.jobs)
+	if !r.idle {
+		g.Add("jobs", r.jobs)
+	}
 	g.Add("console", r.c)
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop, r.ended = stop, make(chan error, 1)

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/drover-cloud/drover/job"
 )
 
 // route of the API. The table of them is what is served, what OpenAPI lists and what the tests walk.
@@ -72,6 +74,7 @@ func (c *Console) serve(rt route) http.HandlerFunc {
 		default:
 			var a *answer
 			if rt.verb != "" {
+				r = r.WithContext(job.By(r.Context(), who(r.Context()).Name+" in the console", ""))
 				a, err = c.steer(rt, r)
 			} else {
 				a, err = rt.do(c, r)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"runtime/debug"
 	"strings"
 )
 
@@ -77,6 +78,7 @@ func (c *Console) allRoutes() []route {
 // metaObject is for machines that look what they talk to.
 type metaObject struct {
 	Title     string   `json:"title"`
+	Version   string   `json:"version"` // of drover
 	Node      string   `json:"node"`
 	Sections  []string `json:"sections"`
 	ReadOnly  bool     `json:"read_only"`
@@ -87,7 +89,22 @@ type metaObject struct {
 
 func (c *Console) meta(r *http.Request) (*answer, error) {
 	p := who(r.Context())
-	return ok(metaObject{c.cfg.Title, c.env.Node, c.sections(), p.ReadOnly, p.Name, p.Account, stamp(c.now())})
+	return ok(metaObject{c.cfg.Title, version(), c.env.Node, c.sections(), p.ReadOnly, p.Name, p.Account, stamp(c.now())})
+}
+
+// version of the drover module that this program is built with.
+func version() string {
+	const module = "github.com/drover-cloud/drover"
+	b, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(devel)"
+	}
+	for _, m := range b.Deps {
+		if m.Path == module {
+			return m.Version
+		}
+	}
+	return b.Main.Version
 }
 
 func (c *Console) sections() []string {

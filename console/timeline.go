@@ -20,25 +20,6 @@ const (
 	minGap  = time.Second
 )
 
-// span is a bar of the timeline.
-type span struct {
-	What    string `json:"what"` // scheduled, waiting, ready, run, step, park, delay, cancel, child, gap, more
-	Text    string `json:"text"`
-	From    stamp  `json:"from"`
-	To      stamp  `json:"to,omitzero"` // zero = still going on
-	Outcome string `json:"outcome,omitempty"`
-	Detail  string `json:"detail,omitempty"`
-	Job     string `json:"job,omitempty"` // a job it is about
-	Depth   int    `json:"depth,omitempty"`
-}
-
-func (s *span) end(now time.Time) time.Time {
-	if s.To.IsZero() {
-		return now
-	}
-	return time.Time(s.To)
-}
-
 // past is what a timeline is made of.
 type past struct {
 	j        *job.Job
@@ -120,8 +101,34 @@ func timeline(p past) []span {
 		}
 		out = append(out, s)
 	}
+	out = append(out, p.gaps(out)...)
 	slices.SortStableFunc(out, func(a, b span) int { return time.Time(a.From).Compare(time.Time(b.From)) })
 	return fold(out)
+}
+
+// gaps are the times over a second of which nothing is known.
+func (p *past) gaps(spans []span) (out []span) {
+	var known []span
+	for _, s := range spans {
+		if slices.Contains([]string{"scheduled", "waiting", "ready", "run", "delay", "park"}, s.What) {
+			known = append(known, s)
+		}
+	}
+	slices.SortStableFunc(known, func(a, b span) int { return time.Time(a.From).Compare(time.Time(b.From)) })
+	at, end := p.j.Created, cmp.Or(p.j.Ended, p.now)
+	gap := func(to time.Time) {
+		if to.Sub(at) > minGap {
+			out = append(out, span{What: "gap", Text: "not recorded", From: stamp(at), To: stamp(to), Depth: 1})
+		}
+	}
+	for i := range known {
+		gap(time.Time(known[i].From))
+		if to := known[i].Until(end); to.After(at) {
+			at = to
+		}
+	}
+	gap(end)
+	return out
 }
 
 // before is what happened until the first run.

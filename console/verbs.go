@@ -18,14 +18,6 @@ type emptyBody struct {
 	Back string `json:"back"`
 }
 
-// by is a reason that names who gave it.
-func by(r *http.Request, reason string) string {
-	if reason = strings.TrimSpace(reason); reason == "" {
-		return "by " + who(r.Context()).Name + " in the console"
-	}
-	return reason + " (" + who(r.Context()).Name + " in the console)"
-}
-
 // after is the answer to a verb: the job as it is now.
 func (c *Console) after(r *http.Request, id, notice, accepted string) (*answer, error) {
 	j, err := c.get(r.Context(), id)
@@ -66,7 +58,7 @@ func (c *Console) cancel(r *http.Request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.cfg.Jobs.Cancel(r.Context(), j.ID, by(r, in.Reason)); err != nil {
+	if _, err := c.cfg.Jobs.Cancel(r.Context(), j.ID, strings.TrimSpace(in.Reason)); err != nil {
 		return nil, c.wrong(r, j.ID, err)
 	}
 	a, err := c.after(r, j.ID, "cancel", "requested")
@@ -184,7 +176,7 @@ func (c *Console) fence(r *http.Request) (*answer, error) {
 	if in.Confirm != j.ID && in.Confirm != short(j.ID) {
 		return nil, bad("confirm: must be the job's id")
 	}
-	if err := c.cfg.Jobs.Fence(r.Context(), j.ID, by(r, in.Reason)); err != nil {
+	if err := c.cfg.Jobs.Fence(r.Context(), j.ID, strings.TrimSpace(in.Reason)); err != nil {
 		return nil, c.wrong(r, j.ID, err)
 	}
 	return c.after(r, j.ID, "fence", "")

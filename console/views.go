@@ -163,7 +163,7 @@ func (v *views) base(r *http.Request) *page {
 			b.Bad = "It did not work. The log tells more."
 		}
 	}
-	if c.up(r.Context()) > 1 {
+	if c.cfg.Nodes == nil && c.up(r.Context()) > 1 {
 		b.Poll = 3 // other nodes' changes are not pushed here
 	}
 	return b

@@ -23,7 +23,7 @@ const (
 func (m *Manager) Cancel(ctx context.Context, id string, reason ...string) (accepted bool, err error) {
 	c := CancelRequest{By: m.asker(ctx), Reason: cut(strings.Join(reason, " "), maxReason)}
 	children := false
-	row, err := m.steer(ctx, id, func(ctx context.Context, tx store.Tx, row *Row) (*Move, error) {
+	row, err := m.steer(ctx, id, "", func(ctx context.Context, tx store.Tx, row *Row) (*Move, error) {
 		found, err := m.store.List(ctx, tx, Find{Parents: []string{row.ID}, Limit: 1})
 		if err != nil {
 			return nil, err
@@ -49,6 +49,9 @@ func (m *Manager) Cancel(ctx context.Context, id string, reason ...string) (acce
 
 // asker is who asks, for the record.
 func (m *Manager) asker(ctx context.Context) string {
+	if who, _, told := askedBy(ctx); told {
+		return who
+	}
 	if r := runOf(ctx); r != nil {
 		if user := r.row.Identity["user"]; user != "" {
 			return user
@@ -142,8 +145,8 @@ func (m *Manager) inCancels(ctx context.Context, fn func(context.Context, store.
 }
 
 // steer reads a job and writes what decide says, until the job holds still; nil: nothing to write. It answers the job as it
-// was read. What the move changes is hinted and published.
-func (m *Manager) steer(ctx context.Context, id string, decide func(context.Context, store.Tx, *Row) (*Move, error)) (*Row, error) {
+// was read. What the move changes is hinted and published. The verb is for the journal, if somebody is named who asks; see [By].
+func (m *Manager) steer(ctx context.Context, id, verb string, decide func(context.Context, store.Tx, *Row) (*Move, error)) (*Row, error) {
 	for range maxTries {
 		var row *Row
 		done := false
@@ -155,6 +158,9 @@ func (m *Manager) steer(ctx context.Context, id string, decide func(context.Cont
 			if err != nil || mv == nil {
 				done = true
 				return err
+			}
+			if verb != "" {
+				mv.Notes = append(mv.Notes, m.byNote(ctx, row, verb)...)
 			}
 			done, err = m.moveOne(ctx, tx, row, mv)
 			return err

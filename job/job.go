@@ -43,6 +43,7 @@ type Job struct {
 	Progress                Progress
 	Identity                map[string]string // who asked; travels to the handler and its children
 	Resource                string            // what it is about, for listing: "vm/42"
+	Trace                   string            // id of the trace it was submitted in; "" = none
 	RunAt, Deadline         time.Time
 	Created, Started, Ended time.Time
 	Updated, CancelAt       time.Time

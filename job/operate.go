@@ -52,6 +52,7 @@ func (m *Manager) Retry(ctx context.Context, id string, opts ...RetryOption) (*J
 		return nil, err
 	}
 	m.submitted([]*Job{j})
+	m.recordBy(ctx, j.ID, "retry of "+id)
 	return j, nil
 }
 
@@ -69,7 +70,7 @@ func (r *Row) again(id string) Row {
 // Hold parks a job that does not run until Wake("job/<id>"); its turn goes on, its place in line is kept. [ErrNotFound],
 // [ErrFinished], [store.ErrConflict] for one that runs.
 func (m *Manager) Hold(ctx context.Context, id string) error {
-	_, err := m.steer(ctx, id, func(_ context.Context, _ store.Tx, row *Row) (*Move, error) {
+	_, err := m.steer(ctx, id, "hold", func(_ context.Context, _ store.Tx, row *Row) (*Move, error) {
 		switch {
 		case row.State.Final():
 			return nil, ErrFinished
@@ -88,7 +89,7 @@ func (m *Manager) Hold(ctx context.Context, id string) error {
 // [store.ErrConflict] for a job that is not scheduled.
 func (m *Manager) Reschedule(ctx context.Context, id string, at time.Time) error {
 	var wait time.Duration
-	_, err := m.steer(ctx, id, func(_ context.Context, tx store.Tx, row *Row) (*Move, error) {
+	_, err := m.steer(ctx, id, "reschedule", func(_ context.Context, tx store.Tx, row *Row) (*Move, error) {
 		switch {
 		case row.State.Final():
 			return nil, ErrFinished
@@ -113,7 +114,7 @@ func (m *Manager) SetPriority(ctx context.Context, id string, p int) error {
 	if p < -maxPriority || p > maxPriority {
 		return invalid("Priority", "%d, must be %d to %d", p, -maxPriority, maxPriority)
 	}
-	_, err := m.steer(ctx, id, func(_ context.Context, _ store.Tx, row *Row) (*Move, error) {
+	_, err := m.steer(ctx, id, "priority", func(_ context.Context, _ store.Tx, row *Row) (*Move, error) {
 		if row.State.Final() {
 			return nil, ErrFinished
 		}
@@ -126,7 +127,7 @@ func (m *Manager) SetPriority(ctx context.Context, id string, p int) error {
 // that hangs and whose effects are known to have ended. What it still writes is refused; [Token] refuses what it does
 // elsewhere. [ErrNotFound], [ErrFinished], [store.ErrConflict] for a job that does not run.
 func (m *Manager) Fence(ctx context.Context, id, reason string) error {
-	row, err := m.steer(ctx, id, func(_ context.Context, _ store.Tx, row *Row) (*Move, error) {
+	row, err := m.steer(ctx, id, "fence", func(_ context.Context, _ store.Tx, row *Row) (*Move, error) {
 		switch {
 		case row.State.Final():
 			return nil, ErrFinished

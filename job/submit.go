@@ -398,7 +398,10 @@ func canonical(raw json.RawMessage) []byte {
 // public is the job without what only the manager sees.
 func (r *Row) public() *Job {
 	j := r.Job
-	if _, ok := j.Identity[traceKey]; ok {
+	if span, ok := j.Identity[traceKey]; ok {
+		if sc := remoteSpan(span); sc.IsValid() {
+			j.Trace = sc.TraceID().String()
+		}
 		j.Identity = maps.Clone(j.Identity)
 		delete(j.Identity, traceKey)
 	}

@@ -16,6 +16,9 @@ const (
 // Wake is WakeWith without a payload.
 func (m *Manager) Wake(ctx context.Context, topic string) error {
 	_, err := m.WakeWith(ctx, topic, nil)
+	if id, is := strings.CutPrefix(topic, "job/"); is && err == nil {
+		m.recordBy(ctx, id, "wake")
+	}
 	return err
 }
 

@@ -16,12 +16,12 @@ func (a *app) adjusting() []*cli.Command {
 	reason := &cli.StringFlag{Name: "reason", Usage: "`TEXT` kept with the job"}
 	return []*cli.Command{
 		{
-			Name: "hold", Usage: "park jobs that do not run, until they are woken", ArgsUsage: "ID…", Action: a.adjust(-1, nil, (*job.Manager).Hold),
+			Name: "hold", Usage: "park jobs that do not run, until they are woken", ArgsUsage: "ID…", Action: a.adjust(-1, nil, source.Hold),
 			Description: example("drover jobs hold 3f2a1c9e"),
 		},
 		{
 			Name: "wake", Usage: "wake parked jobs", ArgsUsage: "ID…", Description: example("drover jobs wake 3f2a1c9e"),
-			Action: a.adjust(-1, nil, func(m *job.Manager, ctx context.Context, id string) error { return m.Wake(ctx, "job/"+id) }),
+			Action: a.adjust(-1, nil, source.Wake),
 		},
 		{
 			Name: "reprioritise", Aliases: []string{"reprioritize"}, Usage: "change a job's priority, -100 to 100, the lowest runs first", ArgsUsage: "ID N",
@@ -39,10 +39,10 @@ func (a *app) adjusting() []*cli.Command {
 	}
 }
 
-type change func(m *job.Manager, ctx context.Context, id string) error
+type deed func(s source, ctx context.Context, id string) error
 
 // adjust does something to each job, and shows them as they are then.
-func (a *app) adjust(most int, fixed []string, do change) cli.ActionFunc {
+func (a *app) adjust(most int, fixed []string, do deed) cli.ActionFunc {
 	return func(ctx context.Context, c *cli.Command) error {
 		args := fixed
 		if fixed == nil {
@@ -61,10 +61,10 @@ func (a *app) adjust(most int, fixed []string, do change) cli.ActionFunc {
 		}
 		var js []*job.Job
 		failed := a.each(ctx, t, ids, many, func(ctx context.Context, id string) error {
-			if err := do(t.jobs, ctx, id); err != nil {
+			if err := do(t, ctx, id); err != nil {
 				return err
 			}
-			j, err := t.jobs.Get(ctx, id)
+			j, err := t.Get(ctx, id)
 			if err == nil {
 				js = append(js, j)
 			}
@@ -75,7 +75,7 @@ func (a *app) adjust(most int, fixed []string, do change) cli.ActionFunc {
 }
 
 // adjustTo is adjust of one job with a value.
-func (a *app) adjustTo(parse func(value string) (change, error)) cli.ActionFunc {
+func (a *app) adjustTo(parse func(value string) (deed, error)) cli.ActionFunc {
 	return func(ctx context.Context, c *cli.Command) error {
 		args, err := want(c, 2, 2)
 		if err != nil {
@@ -89,15 +89,15 @@ func (a *app) adjustTo(parse func(value string) (change, error)) cli.ActionFunc 
 	}
 }
 
-func (a *app) priority(value string) (change, error) {
+func (a *app) priority(value string) (deed, error) {
 	n, err := strconv.Atoi(strings.Replace(value, minus, "-", 1))
 	if err != nil {
 		return nil, usage("priority %q: must be a whole number", value)
 	}
-	return func(m *job.Manager, ctx context.Context, id string) error { return m.SetPriority(ctx, id, n) }, nil
+	return func(s source, ctx context.Context, id string) error { return s.SetPriority(ctx, id, n) }, nil
 }
 
-func (a *app) schedule(value string) (change, error) {
+func (a *app) schedule(value string) (deed, error) {
 	at := a.now
 	if d, err := time.ParseDuration(value); err == nil {
 		at = at.Add(d)
@@ -106,7 +106,7 @@ func (a *app) schedule(value string) (change, error) {
 			return nil, usage("%q: must be an instant like 2026-01-02T15:04:05Z, how long from now, like 2h, or now", value)
 		}
 	}
-	return func(m *job.Manager, ctx context.Context, id string) error { return m.Reschedule(ctx, id, at) }, nil
+	return func(s source, ctx context.Context, id string) error { return s.Reschedule(ctx, id, at) }, nil
 }
 
 func (a *app) jobsFence(ctx context.Context, c *cli.Command) error {
@@ -118,5 +118,5 @@ func (a *app) jobsFence(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	why := c.String("reason")
-	return a.adjust(1, args, func(m *job.Manager, ctx context.Context, id string) error { return m.Fence(ctx, id, why) })(ctx, c)
+	return a.adjust(1, args, func(s source, ctx context.Context, id string) error { return s.Fence(ctx, id, why) })(ctx, c)
 }

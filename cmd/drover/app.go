@@ -31,7 +31,8 @@ type app struct {
 	ctx             context.Context // of the command, bounded by -timeout
 	cancel          context.CancelFunc
 	target          *target
-	dsn             string
+
+	dsn, address, tokenFile string
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *app {
@@ -50,7 +51,7 @@ func terminal(v any) bool {
 
 func (a *app) close() {
 	a.cancel()
-	if a.target != nil {
+	if a.target != nil && a.target.db != nil {
 		_ = a.target.db.Close()
 	}
 }
@@ -61,9 +62,11 @@ var formats = []string{"table", "wide", "json", "ndjson", "id"}
 func (a *app) root() *cli.Command {
 	root := &cli.Command{
 		Name:        "drover",
-		Usage:       "see and steer a drover cluster, directly on its database",
-		Description: example("drover jobs list -db sqlite:/var/lib/app/drover.db"),
+		Usage:       "see and steer a drover cluster, by a server of it or directly on its database",
+		Description: example("drover jobs list -server https://cloud.example/console"),
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "server", Usage: "the `URL` of a console, or of a server that has its API at /v1 (DROVER_SERVER)"},
+			&cli.StringFlag{Name: "token-file", Usage: "the `FILE` with the bearer token for -server (DROVER_TOKEN: the token)", TakesFile: true},
 			&cli.StringFlag{Name: "db", Usage: "the `DATABASE`: sqlite:FILE, postgres://…, or @FILE with that in it (DROVER_DB)"},
 			&cli.StringFlag{Name: "o", Usage: "output `FORMAT`: " + strings.Join(formats, ", "), Value: "table"},
 			&cli.BoolFlag{Name: "utc", Usage: "times in UTC, not local"},
@@ -73,7 +76,7 @@ func (a *app) root() *cli.Command {
 			&cli.BoolFlag{Name: "q", Usage: "no progress, notes and warnings"},
 		},
 		Before:                          a.begin,
-		Commands:                        []*cli.Command{a.migrate(), a.jobs(), a.queues(), a.pools(), a.maintenance(), a.nodes(), a.leases(), a.version()},
+		Commands:                        []*cli.Command{a.migrate(), a.jobs(), a.queues(), a.pools(), a.maintenance(), a.members(), a.leases(), a.periodic(), a.events(), a.version()},
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: completion,
 		DisableSliceFlagSeparator:       true,
@@ -127,6 +130,7 @@ func noVerb(_ context.Context, c *cli.Command) error {
 // begin reads the flags that all commands have.
 func (a *app) begin(ctx context.Context, c *cli.Command) (context.Context, error) {
 	a.format, a.quiet, a.utc, a.yes, a.dsn = c.String("o"), c.Bool("q"), c.Bool("utc"), c.Bool("yes"), c.String("db")
+	a.address, a.tokenFile = c.String("server"), c.String("token-file")
 	a.color = a.outTTY && !c.Bool("no-color") && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 	d := c.Duration("timeout")
 	switch {

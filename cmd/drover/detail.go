@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -74,6 +76,40 @@ func plain(b json.RawMessage) string {
 		return ""
 	}
 	return clean(string(b))
+}
+
+// timeline draws the spans of a job over its life, as bars.
+func (a *app) timeline(spans []jobjson.Span) string {
+	if len(spans) == 0 {
+		return ""
+	}
+	const width = 40
+	from, to := timeOf(spans[0].From), timeOf(spans[0].From)
+	for i := range spans {
+		if end := spans[i].Until(a.now); end.After(to) {
+			to = end
+		}
+	}
+	all := max(to.Sub(from), time.Millisecond)
+	var b strings.Builder
+	b.WriteByte('\n')
+	for i := range spans {
+		s := &spans[i]
+		x := min(width-1, int(width*timeOf(s.From).Sub(from)/all))
+		n := max(1, min(width-x, int((width*s.Until(a.now).Sub(timeOf(s.From))+all/2)/all)))
+		line := strings.Repeat(" ", x) + strings.Repeat("#", n)
+		text := strings.Repeat("  ", s.Depth) + clean(s.Text)
+		if r := []rune(text); len(r) > 30 {
+			text = string(r[:29]) + "…"
+		}
+		d := s.Until(a.now).Sub(timeOf(s.From))
+		fmt.Fprintf(&b, "%s%s  %-*s  %9s", text, strings.Repeat(" ", 30-utf8.RuneCountInString(text)), width, line, d.Round(time.Millisecond))
+		if more := strings.TrimSpace(s.Outcome + "  " + clean(s.Detail)); more != "" {
+			b.WriteString("  " + more)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // journal is a job's journal for people.

@@ -51,12 +51,20 @@ func flowColor(s string) string {
 
 // jobsFlow lists what became of the steps of the flows in a job, or of a debt.
 func (a *app) jobsFlow(ctx context.Context, c *cli.Command) error {
-	t, id, err := a.one(ctx, c)
+	args, err := want(c, 1, 1)
+	if err != nil {
+		return err
+	}
+	t, err := a.databaseOnly(ctx, "jobs flow", "; a server has: drover jobs show -timeline")
+	if err != nil {
+		return err
+	}
+	id, err := t.resolve(ctx, args[0])
 	if err != nil {
 		return err
 	}
 	var all []flow.StepRecord
-	for s, err := range flow.Journal(ctx, t.jobs, id) {
+	for s, err := range flow.Journal(ctx, t.local.jobs, id) {
 		if err != nil {
 			return fmt.Errorf("job %s: %w", id, err)
 		}

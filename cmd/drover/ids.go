@@ -27,7 +27,7 @@ func (t *target) resolve(ctx context.Context, id string) (string, error) {
 	case len(id) < minEnd || len(id) > idLen:
 		return "", usage("job %q: give its id, or the last %d or more characters of it", id, minEnd)
 	}
-	js, _, err := t.jobs.Page(ctx, job.Query{States: slices.Concat(live, finished), Suffix: id, Newest: true, Limit: 11})
+	js, _, err := t.Page(ctx, job.Query{States: slices.Concat(live, finished), Suffix: id, Newest: true, Limit: 11})
 	switch {
 	case err != nil:
 		return "", err
@@ -95,15 +95,9 @@ func (a *app) each(ctx context.Context, t *target, ids []string, many bool, do f
 }
 
 // matching lists all the jobs of a query.
-func (t *target) matching(ctx context.Context, q job.Query) (js []*job.Job, err error) {
-	q.Limit = maxPage
-	for j, err := range t.jobs.List(ctx, q) {
-		if err != nil {
-			return nil, err
-		}
-		js = append(js, j)
-	}
-	return js, nil
+func (t *target) matching(ctx context.Context, q job.Query) ([]*job.Job, error) {
+	js, _, err := t.atMost(ctx, q, 0)
+	return js, err
 }
 
 // atMost lists the first jobs of a query (0: all) and the cursor of the rest.
@@ -113,7 +107,7 @@ func (t *target) atMost(ctx context.Context, q job.Query, limit int) (js []*job.
 		if limit > 0 {
 			q.Limit = min(maxPage, limit-len(js))
 		}
-		page, next, err := t.jobs.Page(ctx, q)
+		page, next, err := t.Page(ctx, q)
 		if err != nil {
 			return nil, "", err
 		}

@@ -36,7 +36,10 @@ func (a *app) jobs() *cli.Command {
 			{
 				Name: "show", Aliases: []string{"get"}, Usage: "show one job", ArgsUsage: "ID", Action: a.jobsShow,
 				Description: example("drover jobs show -journal 3f2a1c9e"),
-				Flags:       []cli.Flag{&cli.BoolFlag{Name: "journal", Usage: "with its journal"}},
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "journal", Usage: "with its journal"},
+					&cli.BoolFlag{Name: "timeline", Usage: "with its timeline: what became of it, and when"},
+				},
 			},
 			{
 				Name: "wait", Usage: "wait until jobs are final", ArgsUsage: "ID…", Action: a.jobsWait,
@@ -50,10 +53,10 @@ func (a *app) jobs() *cli.Command {
 			{
 				Name: "retry", Usage: "make new jobs of failed and cancelled ones", ArgsUsage: "ID…", Action: a.jobsRetry,
 				Description: example("drover jobs list -state failed -o id | drover jobs retry -"),
-				Flags:       many(),
+				Flags:       append(many(), &cli.BoolFlag{Name: "keep-steps", Usage: "steps that are finished are not run again"}),
 			},
 			{
-				Name: "tail", Usage: "follow a job's journal until it is final", ArgsUsage: "ID", Action: a.jobsTail,
+				Name: "tail", Usage: "follow a job's journal until it is final, or with -server what happens to all jobs", ArgsUsage: "[ID]", Action: a.jobsTail,
 				Description: example("drover jobs tail 3f2a1c9e"),
 			},
 			{
@@ -184,17 +187,23 @@ func (a *app) jobsShow(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	j, err := t.jobs.Get(ctx, id)
+	j, err := t.Get(ctx, id)
 	if err != nil {
 		return fmt.Errorf("job %s: %w", id, err)
 	}
 	var journal []job.Entry
 	if c.Bool("journal") {
-		for e, err := range t.jobs.Journal(ctx, id) {
+		for e, err := range t.Journal(ctx, id) {
 			if err != nil {
 				return err
 			}
 			journal = append(journal, e)
+		}
+	}
+	var spans []jobjson.Span
+	if c.Bool("timeline") {
+		if spans, err = t.Timeline(ctx, id); err != nil {
+			return err
 		}
 	}
 	place, err := t.place(ctx, j)
@@ -207,9 +216,10 @@ func (a *app) jobsShow(ctx context.Context, c *cli.Command) error {
 		for _, e := range journal {
 			o.Journal = append(o.Journal, entryOf(e))
 		}
+		o.Timeline = spans
 		return o
 	}
-	return show(a, v, j, func() string { return a.details(j, place) + a.journal(journal) })
+	return show(a, v, j, func() string { return a.details(j, place) + a.timeline(spans) + a.journal(journal) })
 }
 
 // place says in words where a waiting job stands in its line.
@@ -217,27 +227,21 @@ func (t *target) place(ctx context.Context, j *job.Job) (string, error) {
 	if j.State != job.Waiting {
 		return "", nil
 	}
-	items, err := t.lines.List(ctx, j.Sync)
+	l, err := t.Line(ctx, j.Sync)
 	if err != nil {
 		return "", err
 	}
-	var holders []string
-	at, waiting := 0, 0
-	for _, it := range items {
-		if !it.Since.IsZero() {
-			holders = append(holders, tail8(it.Content))
-			continue
-		}
-		if waiting++; it.Content == j.ID {
-			at = waiting
-		}
-	}
-	if at == 0 {
+	at := slices.IndexFunc(l.Waiters, func(i jobjson.Item) bool { return i.Content == j.ID })
+	if at < 0 {
 		return "", nil // its turn has come meanwhile
 	}
-	s := fmt.Sprintf("number %d of %d on %s", at, waiting, j.Sync)
+	s := fmt.Sprintf("number %d of %d on %s", at+1, len(l.Waiters), j.Sync)
+	var holders []string
+	for _, h := range l.Holders[:min(len(l.Holders), 3)] {
+		holders = append(holders, tail8(h.Content))
+	}
 	if len(holders) > 0 {
-		s += ", behind " + strings.Join(holders[:min(len(holders), 3)], " ")
+		s += ", behind " + strings.Join(holders, " ")
 	}
 	return s, nil
 }

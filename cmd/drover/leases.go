@@ -2,98 +2,79 @@ package main
 
 import (
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/lease"
 )
-
-func (a *app) nodes() *cli.Command {
-	return &cli.Command{
-		Name: "nodes", Usage: "list the sessions of nodes, dead ones of the last hour included",
-		Description: example("drover nodes -o wide"),
-		Action: func(ctx context.Context, c *cli.Command) error {
-			return a.infos(ctx, c, func(i lease.Info) bool { return !i.Named })
-		},
-	}
-}
 
 func (a *app) leases() *cli.Command {
 	return &cli.Command{
 		Name: "leases", Usage: "list sessions and named leases with their holders",
 		Description: example("drover leases"),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			return a.infos(ctx, c, func(lease.Info) bool { return true })
+			if _, err := want(c, 0, 0); err != nil {
+				return err
+			}
+			t, err := a.connect(ctx)
+			if err != nil {
+				return err
+			}
+			all, err := t.Leases(ctx)
+			if err != nil {
+				return err
+			}
+			return list(a, leaseView(), all, "")
 		},
 	}
 }
 
-func (a *app) infos(ctx context.Context, c *cli.Command, keep func(lease.Info) bool) error {
-	if _, err := want(c, 0, 0); err != nil {
-		return err
-	}
-	t, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	all, err := t.sessions.List(ctx)
-	if err != nil {
-		return err
-	}
-	return list(a, infoView(), slices.DeleteFunc(all, func(i lease.Info) bool { return !keep(i) }), "")
-}
-
-type infoObject struct {
-	Type        string   `json:"type"` // session, lease
-	Name        string   `json:"name"`
-	State       string   `json:"state"`
-	Holder      string   `json:"holder"`
-	Incarnation int64    `json:"incarnation"`
-	Epoch       int64    `json:"epoch"`
-	Store       string   `json:"store"`
-	Until       stamp    `json:"until,omitzero"`
-	Kinds       []string `json:"kinds,omitempty"`
-	Pools       []string `json:"pools,omitempty"`
-}
-
-func infoType(i lease.Info) string {
-	if i.Named {
-		return "lease"
-	}
-	return "session"
-}
-
-func infoView() view[lease.Info] {
-	return view[lease.Info]{
-		id: func(i lease.Info) string { return i.Name },
-		object: func(i lease.Info) any {
-			h := i.Holder
-			return infoObject{infoType(i), i.Name, i.State, h.Node, h.Incarnation, h.Epoch, h.Store, stamp(i.Until), i.Kinds, i.Queues}
-		},
-		columns: []column[lease.Info]{
-			{head: "NAME", cell: func(_ *app, i lease.Info) string { return i.Name }},
-			{head: "TYPE", cell: func(_ *app, i lease.Info) string { return infoType(i) }},
-			{head: "STATE", cell: func(_ *app, i lease.Info) string { return i.State }, color: leaseColor},
-			{head: "HOLDER", cell: func(_ *app, i lease.Info) string { return dash(i.Holder.Node) }},
-			{head: "INCARNATION", cell: func(_ *app, i lease.Info) string { return strconv.FormatInt(i.Holder.Incarnation, 10) }, right: true},
-			{head: "EPOCH", cell: func(_ *app, i lease.Info) string { return strconv.FormatInt(i.Holder.Epoch, 10) }, right: true},
-			{head: "UNTIL", cell: func(a *app, i lease.Info) string { return a.when(i.Until) }},
-			{head: "POOLS", cell: func(_ *app, i lease.Info) string { return dash(strings.Join(i.Queues, ",")) }, wide: true},
-			{head: "KINDS", cell: func(_ *app, i lease.Info) string { return dash(strings.Join(i.Kinds, ",")) }, wide: true},
+func leaseView() view[jobjson.Lease] {
+	return view[jobjson.Lease]{
+		id:     func(l jobjson.Lease) string { return l.Name },
+		object: func(l jobjson.Lease) any { return l },
+		columns: []column[jobjson.Lease]{
+			{head: "NAME", cell: func(_ *app, l jobjson.Lease) string { return l.Name }},
+			{head: "TYPE", cell: func(_ *app, l jobjson.Lease) string { return verb(l.Named, "lease", "session") }},
+			{head: "STATE", cell: func(_ *app, l jobjson.Lease) string { return verb(l.Closed, "closed", l.State) }, color: stateOfNode},
+			{head: "HOLDER", cell: func(_ *app, l jobjson.Lease) string { return dash(l.Holder) }},
+			{head: "INCARNATION", cell: func(_ *app, l jobjson.Lease) string { return strconv.FormatInt(l.Incarnation, 10) }, right: true},
+			{head: "EPOCH", cell: func(_ *app, l jobjson.Lease) string { return strconv.FormatInt(l.Epoch, 10) }, right: true},
+			{head: "UNTIL", cell: func(a *app, l jobjson.Lease) string { return a.when(timeOf(l.Until)) }},
 		},
 	}
 }
 
-func leaseColor(s string) string {
+func memberView() view[jobjson.Member] {
+	return view[jobjson.Member]{
+		id:     func(m jobjson.Member) string { return m.ID },
+		object: func(m jobjson.Member) any { return m },
+		columns: []column[jobjson.Member]{
+			{head: "NODE", cell: func(_ *app, m jobjson.Member) string { return m.ID }},
+			{head: "STATE", cell: func(_ *app, m jobjson.Member) string { return m.State }, color: stateOfNode},
+			{head: "REASON", cell: func(_ *app, m jobjson.Member) string { return dash(m.Reason) }},
+			{head: "MARK", cell: func(_ *app, m jobjson.Member) string { return dash(m.Mark) }},
+			{head: "SESSION", cell: func(_ *app, m jobjson.Member) string { return m.Session }},
+			{head: "UNTIL", cell: func(a *app, m jobjson.Member) string { return a.when(timeOf(m.Until)) }},
+			{head: "INCARNATION", cell: func(_ *app, m jobjson.Member) string { return strconv.FormatInt(m.Incarnation, 10) }, right: true, wide: true},
+			{head: "ADDRESS", cell: func(_ *app, m jobjson.Member) string { return dash(m.Addr) }, wide: true},
+			{head: "VERSION", cell: func(_ *app, m jobjson.Member) string { return dash(m.Version) }, wide: true},
+			{head: "POOLS", cell: func(_ *app, m jobjson.Member) string { return dash(strings.Join(m.Pools, ",")) }, wide: true},
+			{head: "KINDS", cell: func(_ *app, m jobjson.Member) string { return dash(strings.Join(m.Kinds, ",")) }, wide: true},
+		},
+	}
+}
+
+func stateOfNode(s string) string {
 	switch s {
-	case lease.Active:
+	case lease.Active, "up":
 		return "32"
-	case lease.Draining:
+	case lease.Draining, "unknown", "left", "closed":
 		return "33"
-	case lease.Dead:
+	case lease.Dead, "down":
 		return "31"
 	}
 	return ""

@@ -10,7 +10,6 @@ import (
 	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
-	"github.com/drover-cloud/drover/syncqueue"
 )
 
 // lineVerbs steer the lines of keys.
@@ -66,18 +65,8 @@ func (a *app) queuesPause(on bool) cli.ActionFunc {
 		if err != nil {
 			return err
 		}
-		q, o := t.lines, pauseObject{Kind: k.Kind, ID: k.ID, Paused: on}
-		switch {
-		case o.ID == "" && on:
-			err = q.PauseKind(ctx, o.Kind)
-		case o.ID == "":
-			err = q.ResumeKind(ctx, o.Kind)
-		case on:
-			err = q.Pause(ctx, k)
-		default:
-			err = q.Resume(ctx, k)
-		}
-		if err != nil {
+		o := pauseObject{Kind: k.Kind, ID: k.ID, Paused: on}
+		if err := t.PauseLine(ctx, k, on); err != nil {
 			return err
 		}
 		return show(a, view[pauseObject]{
@@ -97,8 +86,8 @@ func (a *app) queuesMove(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	first, last, before := c.Bool("first"), c.Bool("last"), c.String("before")
-	if n := given(first, last, before != ""); n != 1 {
+	to := c.String("before")
+	if n := given(c.Bool(first), c.Bool(last), to != ""); n != 1 {
 		return usage("give one of -first, -last and -before JOB")
 	}
 	k, err := parseKey(args[0])
@@ -109,32 +98,28 @@ func (a *app) queuesMove(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	seq, err := t.seqIn(ctx, k, args[1])
+	id, err := t.resolve(ctx, args[1])
 	if err != nil {
 		return err
 	}
 	switch {
-	case first:
-		err = t.lines.MoveFirst(ctx, seq)
-	case last:
-		err = t.lines.Move(ctx, seq, 0)
+	case c.Bool(first):
+		to = first
+	case c.Bool(last):
+		to = last
 	default:
-		var other int64
-		if other, err = t.seqIn(ctx, k, before); err == nil {
-			err = t.lines.Move(ctx, seq, other)
+		if to, err = t.resolve(ctx, to); err != nil {
+			return err
 		}
 	}
-	switch {
-	case errors.Is(err, store.ErrNotFound):
+	err = t.Move(ctx, k, id, to)
+	if errors.Is(err, store.ErrNotFound) {
 		return failure(notFound, "job %s does not wait in the line of %s any more", args[1], k)
-	case err != nil:
-		return err
 	}
-	items, err := t.lines.List(ctx, k)
 	if err != nil {
 		return err
 	}
-	return list(a, itemView(), items, "")
+	return a.showLine(ctx, t, k)
 }
 
 func given(all ...bool) (n int) {
@@ -144,24 +129,6 @@ func given(all ...bool) (n int) {
 		}
 	}
 	return n
-}
-
-// seqIn finds a job in the line of a key.
-func (t *target) seqIn(ctx context.Context, k syncqueue.Key, name string) (int64, error) {
-	id, err := t.resolve(ctx, name)
-	if err != nil {
-		return 0, err
-	}
-	items, err := t.lines.List(ctx, k)
-	if err != nil {
-		return 0, err
-	}
-	for _, i := range items {
-		if i.Content == id {
-			return i.Seq, nil
-		}
-	}
-	return 0, failure(notFound, "job %s is not in the line of %s", id, k)
 }
 
 func (a *app) queuesClear(ctx context.Context, c *cli.Command) error {
@@ -180,22 +147,20 @@ func (a *app) queuesClear(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	items, err := t.lines.List(ctx, k)
+	l, err := t.Line(ctx, k)
 	if err != nil {
 		return err
 	}
 	var ids []string
-	for _, i := range items {
-		if i.Since.IsZero() {
-			ids = append(ids, i.Content)
-		}
+	for _, i := range l.Waiters {
+		ids = append(ids, i.Content)
 	}
 	var js []*job.Job
 	failed := a.each(ctx, t, ids, true, func(ctx context.Context, id string) error {
-		if _, err := t.jobs.Cancel(ctx, id, c.String("reason")); err != nil {
+		if err := t.Cancel(ctx, id, c.String("reason")); err != nil {
 			return err
 		}
-		j, err := t.jobs.Get(ctx, id)
+		j, err := t.Get(ctx, id)
 		if err == nil {
 			js = append(js, j)
 		}
@@ -210,21 +175,28 @@ func (a *app) queuesBlocked(ctx context.Context, c *cli.Command) error {
 	if _, err := want(c, 0, 0); err != nil {
 		return err
 	}
-	t, err := a.connect(ctx)
+	t, err := a.databaseOnly(ctx, "queues blocked", "; a server has: drover jobs blocked")
 	if err != nil {
 		return err
 	}
-	items, err := t.lines.Blocked(ctx, c.Duration("older"))
+	items, err := t.local.queue.Blocked(ctx, c.Duration("older"))
 	if err != nil {
 		return err
 	}
+	keyOf := map[string]string{} // by content
 	v := itemView()
-	v.columns = append([]column[syncqueue.Item]{{head: "KEY", cell: func(_ *app, i syncqueue.Item) string { return i.Key.String() }}}, v.columns...)
-	plain := v.object
-	v.object = func(i syncqueue.Item) any {
-		o, _ := plain(i).(itemObject)
-		o.Key = jobjson.KeyOf(i.Key)
-		return o
+	v.columns = append([]column[jobjson.Item]{{head: "KEY", cell: func(_ *app, i jobjson.Item) string { return keyOf[i.Content] }}}, v.columns...)
+	all := make([]jobjson.Item, len(items))
+	for n, i := range items {
+		all[n] = jobjson.Item{Content: i.Content, Seq: i.Seq, Holder: i.Holder, Epoch: i.Epoch, Enqueued: stamp(i.Enqueued), Since: stamp(i.Since)}
+		keyOf[i.Content] = i.Key.String()
 	}
-	return list(a, v, items, "")
+	v.object = func(i jobjson.Item) any { return keyedItem{keyOf[i.Content], i} }
+	return list(a, v, all, "")
+}
+
+// keyedItem is an item where those of several lines are listed.
+type keyedItem struct {
+	Key string `json:"key"`
+	jobjson.Item
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
@@ -12,13 +13,13 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // The objects of the API.
 type (
 	stamp       = jobjson.Stamp
-	jobObject   = jobjson.Job
-	keyObject   = jobjson.Key
 	entryObject = jobjson.Entry
 )
 
+func timeOf(s stamp) time.Time { return time.Time(s) }
+
 // wholeOf is a job with everything.
-func wholeOf(j *job.Job) jobObject {
+func wholeOf(j *job.Job) jobjson.Job {
 	o := jobjson.Of(j)
 	o.Args, o.Result = jobjson.Payload(j.Args), jobjson.Payload(j.Result)
 	return o

@@ -1,20 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"os/user"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -51,14 +45,45 @@ type target struct {
 	kind  string // sqlite, postgres
 	at    string // for people: a file or a host, without secrets
 	files fs.FS  // its migrations
-
-	jobs     *job.Manager // submits, looks and steers; runs nothing
-	lines    *syncqueue.Queue
-	sessions *lease.Session // lists; never opened
+	source
+	local *direct // the source of a database; nil of a server
 }
 
-// connect opens the database and checks that it has a schema.
+// connect is the server, if one is named, else the database.
 func (a *app) connect(ctx context.Context) (*target, error) {
+	r, err := a.server()
+	switch {
+	case err != nil:
+		return nil, err
+	case r != nil:
+		return &target{source: r, kind: "server", at: r.base.Host}, nil
+	}
+	return a.connectDB(ctx)
+}
+
+// databaseOnly is the database, for what no API offers.
+func (a *app) databaseOnly(ctx context.Context, what, hint string) (*target, error) {
+	r, err := a.server()
+	switch {
+	case err != nil:
+		return nil, err
+	case r != nil:
+		return nil, usage("%s: works on the database only: give -db%s", what, hint)
+	}
+	return a.connectDB(ctx)
+}
+
+// serverOnly is the server's API, for what a database cannot answer.
+func (a *app) serverOnly(what string) (*remote, error) {
+	r, err := a.server()
+	if err == nil && r == nil {
+		err = usage("%s: only a live process can tell: give -server URL, or set DROVER_SERVER", what)
+	}
+	return r, err
+}
+
+// connectDB opens the database and checks that it has a schema.
+func (a *app) connectDB(ctx context.Context) (*target, error) {
 	t, err := a.reach(ctx, false)
 	if err != nil {
 		return nil, err
@@ -83,8 +108,11 @@ func (a *app) reach(ctx context.Context, create bool) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
+	if dsn == "" && a.address != "" {
+		return nil, usage("a server's schema is seen and changed on its database: give -db")
+	}
 	if dsn == "" {
-		return nil, usage("no database: give -db sqlite:FILE or postgres://…, or set DROVER_DB")
+		return nil, usage("no cluster is named: give -server URL, or -db sqlite:FILE or postgres://…, or set DROVER_SERVER or DROVER_DB")
 	}
 	t, err := open(dsn, a.environment(), create)
 	if err != nil {
@@ -172,69 +200,14 @@ func openPostgres(dsn string, env drover.Env) (*target, error) {
 
 // components makes the faces that commands call; none of them runs.
 func (t *target) components(a *app) (err error) {
-	env := a.environment()
-	if t.jobs, err = job.New(job.Config{Env: env, DB: t.store, Queues: map[string]int{}, Poll: poll}); err != nil {
+	d := &direct{env: a.environment(), settings: t.settings}
+	if d.jobs, err = job.New(job.Config{Env: d.env, DB: t.store, Queues: map[string]int{}, Poll: poll}); err != nil {
 		return err
 	}
-	if t.lines, err = syncqueue.New(syncqueue.Config{Env: env, Tx: t.store, Store: t.store.Queues()}); err != nil {
+	if d.queue, err = syncqueue.New(syncqueue.Config{Env: d.env, Tx: t.store, Store: t.store.Queues()}); err != nil {
 		return err
 	}
-	t.sessions, err = lease.New(lease.Config{Env: env, Tx: t.store, Store: t.store.Leases()})
+	d.sessions, err = lease.New(lease.Config{Env: d.env, Tx: t.store, Store: t.store.Leases()})
+	t.source, t.local = d, d
 	return err
-}
-
-// database finds what -db, the environment or the configuration file name; "" is none of them.
-func (a *app) database() (string, error) {
-	dsn := a.dsn
-	if dsn == "" {
-		dsn = os.Getenv("DROVER_DB")
-	}
-	if dsn == "" {
-		return configured()
-	}
-	file, ok := strings.CutPrefix(dsn, "@")
-	if !ok {
-		return dsn, nil
-	}
-	b, err := os.ReadFile(file) // #nosec G304 G703 -- the user names its own file
-	if err != nil {
-		return "", usage("-db: %w", err)
-	}
-	return strings.TrimSpace(string(b)), nil
-}
-
-// configured reads ~/.config/drover/config.json, which may hold a password and so is for its owner alone.
-func configured() (string, error) {
-	dir := os.Getenv("XDG_CONFIG_HOME")
-	if dir == "" {
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", nil //nolint:nilerr // no home, no file
-		}
-		dir = filepath.Join(home, ".config")
-	}
-	path := filepath.Join(dir, "drover", "config.json")
-	info, err := os.Stat(path) // #nosec G703 -- see above
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
-	if err != nil {
-		return "", usage("%w", err)
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 && runtime.GOOS != "windows" {
-		return "", usage("%s has mode %#o: others can read it; run: chmod 600 %s", path, mode, path)
-	}
-	b, err := os.ReadFile(path) // #nosec G304 G703 -- see above
-	if err != nil {
-		return "", usage("%w", err)
-	}
-	var conf struct {
-		DB string `json:"db"`
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&conf); err != nil {
-		return "", usage("%s: %s", path, strings.TrimPrefix(fmt.Sprint(err), "json: "))
-	}
-	return conf.DB, nil
 }

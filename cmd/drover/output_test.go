@@ -43,22 +43,24 @@ func TestOutput(t *testing.T) {
 			"jobs retry " + bad.ID:                 append([]string{"retry_of"}, obj...),
 			"jobs cancel " + wait.ID:               append([]string{"accepted", "cancel", "key"}, obj...),
 			"queues list":                          list,
-			"queues show vm/1":                     list,
+			"queues show vm/1":                     {"key", "limit", "paused", "holders", "waiters"},
 			"queues limit vm/1 3":                  {"kind", "id", "limit"},
 			"queues pause vm/9":                    {"kind", "id", "paused"},
 			"queues resume vm":                     {"kind", "paused"},
 			"queues blocked":                       list,
 			"queues clear -yes vm/9":               list,
 			"pools list":                           list,
-			"pools pause other":                    {"pool", "paused", "jobs", "oldest_ms"},
-			"pools resume other":                   {"pool", "paused", "jobs", "oldest_ms"},
+			"pools pause other":                    {"name", "paused", "depth", "oldest_ms"},
+			"pools resume other":                   {"name", "paused", "depth", "oldest_ms"},
 			"maintenance status":                   {"on", "running"},
 			"maintenance off":                      {"on", "running"},
 			"jobs stats":                           list,
 			"jobs blocked":                         list,
 			"jobs flow " + done.ID:                 list,
 			"jobs reprioritise " + hold.ID + " -7": obj,
-			"nodes":                                list,
+			"nodes":                                {"items", "frozen"},
+			"members list":                         {"items", "frozen"},
+			"jobs show -timeline " + done.ID:       {"timeline"},
 			"leases":                               list,
 		} {
 			if want == nil {
@@ -102,7 +104,7 @@ func TestOutput(t *testing.T) {
 				c.Errorf("%s: exit %d, stdout %q, stderr %q", args, r.code, r.out, r.err)
 			}
 		}
-		invoke(c.Context(), "", "jobs", "list").is(c, badUsage, "DROVER_DB")
+		invoke(c.Context(), "", "jobs", "list").is(c, badUsage, "DROVER_SERVER")
 		c.drover("jobs", "show", "ffffff").is(c, notFound, "ffffff")
 		c.drover("jobs", "cancel", done.ID).is(c, refused, "final")
 		c.drover("jobs", "retry", done.ID).is(c, refused, "succeeded")
@@ -193,10 +195,10 @@ func TestConfig(t *testing.T) {
 	})
 	t.Run("the database is named by flag, environment, file, in this order", func(t *testing.T) {
 		write(`{"db": "`+c.dsn+`"}`, 0o600)
-		invoke(t.Context(), "", "nodes").is(t, 0, "NAME")
+		invoke(t.Context(), "", "nodes").is(t, 0, "NODE")
 		t.Setenv("DROVER_DB", "sqlite:"+home+"/none.db")
 		invoke(t.Context(), "", "nodes").is(t, unreachable, "none.db")
-		invoke(t.Context(), "", "nodes", "-db", c.dsn).is(t, 0, "NAME")
+		invoke(t.Context(), "", "nodes", "-db", c.dsn).is(t, 0, "NODE")
 		write(`{"db": 7, "x": 1}`, 0o600)
 		t.Setenv("DROVER_DB", "")
 		invoke(t.Context(), "", "nodes").is(t, badUsage, path)

@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
 )
@@ -18,7 +18,7 @@ func (a *app) pools() *cli.Command {
 		Description: example("drover pools list"),
 		Commands: []*cli.Command{
 			{
-				Name: "list", Usage: "list the pools that have live jobs or are paused", Action: a.poolsList,
+				Name: "list", Usage: "list the pools that have live jobs or workers, or are paused", Action: a.poolsList,
 				Description: example("drover pools list -o wide"),
 			},
 			{
@@ -56,50 +56,18 @@ func (t *target) settings(ctx context.Context) (on []string, err error) {
 	return on, err
 }
 
-type poolObject struct {
-	Pool     string            `json:"pool"`
-	Paused   bool              `json:"paused"`
-	Jobs     map[job.State]int `json:"jobs"` // the live ones
-	OldestMS int64             `json:"oldest_ms"`
-}
-
-// poolList is what the cluster has of each pool; no node's workers are known here.
-func (t *target) poolList(ctx context.Context) ([]poolObject, error) {
-	stats, err := t.jobs.Stats(ctx)
-	if err != nil {
-		return nil, err
+func poolView() view[jobjson.Pool] {
+	count := func(s job.State, wide bool) column[jobjson.Pool] {
+		return column[jobjson.Pool]{head: strings.ToUpper(string(s)), cell: func(_ *app, p jobjson.Pool) string { return itoa(p.Depth[s]) }, right: true, wide: wide}
 	}
-	on, err := t.settings(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range on {
-		if name, ok := strings.CutPrefix(s, job.Paused("")); ok {
-			if _, known := stats.Queues[name]; !known {
-				stats.Queues[name] = job.QueueStats{Depth: map[job.State]int{}}
-			}
-		}
-	}
-	var all []poolObject
-	for _, name := range slices.Sorted(maps.Keys(stats.Queues)) {
-		s := stats.Queues[name]
-		all = append(all, poolObject{name, slices.Contains(on, job.Paused(name)), s.Depth, s.Oldest.Milliseconds()})
-	}
-	return all, nil
-}
-
-func poolView() view[poolObject] {
-	count := func(s job.State, wide bool) column[poolObject] {
-		return column[poolObject]{head: strings.ToUpper(string(s)), cell: func(_ *app, p poolObject) string { return itoa(p.Jobs[s]) }, right: true, wide: wide}
-	}
-	return view[poolObject]{
-		id:     func(p poolObject) string { return p.Pool },
-		object: func(p poolObject) any { return p },
-		columns: []column[poolObject]{
-			{head: "POOL", cell: func(_ *app, p poolObject) string { return p.Pool }},
-			{head: "STATE", cell: func(_ *app, p poolObject) string { return pausedText(p.Paused) }},
+	return view[jobjson.Pool]{
+		id:     func(p jobjson.Pool) string { return p.Name },
+		object: func(p jobjson.Pool) any { return p },
+		columns: []column[jobjson.Pool]{
+			{head: "POOL", cell: func(_ *app, p jobjson.Pool) string { return p.Name }},
+			{head: "STATE", cell: func(_ *app, p jobjson.Pool) string { return pausedText(p.Paused) }},
 			count(job.Ready, false), count(job.Running, false), count(job.Waiting, false), count(job.Scheduled, true), count(job.Parked, true),
-			{head: "OLDEST", cell: func(_ *app, p poolObject) string { return millis(p.OldestMS) }, right: true},
+			{head: "OLDEST", cell: func(_ *app, p jobjson.Pool) string { return millis(p.Oldest) }, right: true},
 		},
 	}
 }
@@ -119,7 +87,7 @@ func (a *app) poolsList(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	all, err := t.poolList(ctx)
+	all, err := t.Pools(ctx)
 	if err != nil {
 		return err
 	}
@@ -136,20 +104,15 @@ func (a *app) poolsPause(on bool) cli.ActionFunc {
 		if err != nil {
 			return err
 		}
-		if on {
-			err = t.jobs.PauseQueue(ctx, args[0])
-		} else {
-			err = t.jobs.ResumeQueue(ctx, args[0])
+		if err := t.PausePool(ctx, args[0], on); err != nil {
+			return err
 		}
+		all, err := t.Pools(ctx)
 		if err != nil {
 			return err
 		}
-		all, err := t.poolList(ctx)
-		if err != nil {
-			return err
-		}
-		o := poolObject{Pool: args[0], Paused: on, Jobs: map[job.State]int{}}
-		if i := slices.IndexFunc(all, func(p poolObject) bool { return p.Pool == args[0] }); i >= 0 {
+		o := jobjson.Pool{Name: args[0], Paused: on, Depth: map[job.State]int{}}
+		if i := slices.IndexFunc(all, func(p jobjson.Pool) bool { return p.Name == args[0] }); i >= 0 {
 			o = all[i]
 		}
 		return show(a, poolView(), o, nil)
@@ -166,11 +129,11 @@ func (a *app) setMaintenance(on bool) cli.ActionFunc {
 		if _, err := want(c, 0, 0); err != nil {
 			return err
 		}
-		t, err := a.connect(ctx)
+		t, err := a.databaseOnly(ctx, "maintenance", "")
 		if err != nil {
 			return err
 		}
-		if err := t.jobs.SetMaintenance(ctx, on); err != nil {
+		if err := t.local.jobs.SetMaintenance(ctx, on); err != nil {
 			return err
 		}
 		return a.showMaintenance(ctx, t)
@@ -181,7 +144,7 @@ func (a *app) maintenanceStatus(ctx context.Context, c *cli.Command) error {
 	if _, err := want(c, 0, 0); err != nil {
 		return err
 	}
-	t, err := a.connect(ctx)
+	t, err := a.databaseOnly(ctx, "maintenance", "")
 	if err != nil {
 		return err
 	}
@@ -193,7 +156,7 @@ func (a *app) showMaintenance(ctx context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	stats, err := t.jobs.Stats(ctx)
+	stats, err := t.local.jobs.Stats(ctx)
 	if err != nil {
 		return err
 	}

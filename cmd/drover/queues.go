@@ -1,14 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
@@ -39,30 +38,22 @@ func (a *app) queues() *cli.Command {
 	}
 }
 
-type statObject struct {
-	Kind     string `json:"kind"`
-	ID       string `json:"id"`
-	Limit    int    `json:"limit"` // 0 = unlimited
-	Running  int    `json:"running"`
-	Waiting  int    `json:"waiting"`
-	OldestMS int64  `json:"oldest_ms"` // the longest present wait
-}
-
-func statView() view[syncqueue.Stat] {
-	return view[syncqueue.Stat]{
-		id: func(s syncqueue.Stat) string { return s.Key.String() },
-		object: func(s syncqueue.Stat) any {
-			return statObject{s.Key.Kind, s.Key.ID, s.Level, s.Running, s.Pending, s.Oldest.Milliseconds()}
-		},
-		columns: []column[syncqueue.Stat]{
-			{head: "KEY", cell: func(_ *app, s syncqueue.Stat) string { return s.Key.String() }},
-			{head: "LIMIT", cell: func(_ *app, s syncqueue.Stat) string { return limitText(s.Level) }, right: true},
-			{head: "RUNNING", cell: func(_ *app, s syncqueue.Stat) string { return itoa(s.Running) }, right: true},
-			{head: "WAITING", cell: func(_ *app, s syncqueue.Stat) string { return itoa(s.Pending) }, right: true},
-			{head: "OLDEST", cell: func(_ *app, s syncqueue.Stat) string { return short(s.Oldest) }, right: true},
+func lineView() view[jobjson.Line] {
+	return view[jobjson.Line]{
+		id:     func(l jobjson.Line) string { return keyText(l.Key) },
+		object: func(l jobjson.Line) any { return l },
+		columns: []column[jobjson.Line]{
+			{head: "KEY", cell: func(_ *app, l jobjson.Line) string { return keyText(l.Key) }},
+			{head: "LIMIT", cell: func(_ *app, l jobjson.Line) string { return limitText(l.Limit) }, right: true},
+			{head: "RUNNING", cell: func(_ *app, l jobjson.Line) string { return itoa(l.Holders) }, right: true},
+			{head: "WAITING", cell: func(_ *app, l jobjson.Line) string { return itoa(l.Waiting) }, right: true},
+			{head: "OLDEST", cell: func(_ *app, l jobjson.Line) string { return millis(l.Oldest) }, right: true},
+			{head: "STATE", cell: func(_ *app, l jobjson.Line) string { return pausedText(l.Paused) }},
 		},
 	}
 }
+
+func keyText(k jobjson.Key) string { return syncqueue.Key{Kind: k.Kind, ID: k.ID}.String() }
 
 func limitText(n int) string {
 	if n <= 0 {
@@ -71,19 +62,13 @@ func limitText(n int) string {
 	return itoa(n)
 }
 
-var orders = map[string]func(x, y syncqueue.Stat) int{
-	"key":     func(x, y syncqueue.Stat) int { return x.Key.Compare(y.Key) },
-	"waiting": func(x, y syncqueue.Stat) int { return cmp.Or(cmp.Compare(y.Pending, x.Pending), x.Key.Compare(y.Key)) },
-	"oldest":  func(x, y syncqueue.Stat) int { return cmp.Or(cmp.Compare(y.Oldest, x.Oldest), x.Key.Compare(y.Key)) },
-}
-
 func (a *app) queuesList(ctx context.Context, c *cli.Command) error {
 	if _, err := want(c, 0, 0); err != nil {
 		return err
 	}
-	order, limit := orders[c.String("sort")], c.Int("limit")
-	if order == nil {
-		return usage("-sort %s: must be key, waiting or oldest", c.String("sort"))
+	order, limit := c.String("sort"), c.Int("limit")
+	if !jobjson.SortLines(nil, order) {
+		return usage("-sort %s: must be key, waiting or oldest", order)
 	}
 	if limit < 0 {
 		return usage("-limit %d: must not be negative", limit)
@@ -92,74 +77,55 @@ func (a *app) queuesList(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	stats, err := t.allKeys(ctx, c.String("kind"))
+	all, err := t.Lines(ctx, c.String("kind"))
 	if err != nil {
 		return err
 	}
-	stats = slices.DeleteFunc(stats, func(s syncqueue.Stat) bool { return s.Pending < c.Int("min-waiting") })
-	slices.SortFunc(stats, order)
-	if limit > 0 && len(stats) > limit {
-		a.note("there are %d more: -limit 0", len(stats)-limit)
-		stats = stats[:limit]
+	all = slices.DeleteFunc(all, func(l jobjson.Line) bool { return l.Waiting < c.Int("min-waiting") })
+	jobjson.SortLines(all, order)
+	if limit > 0 && len(all) > limit {
+		a.note("there are %d more: -limit 0", len(all)-limit)
+		all = all[:limit]
 	}
-	return list(a, statView(), stats, "")
+	return list(a, lineView(), all, "")
 }
 
-// allKeys lists the keys with a line, page by page.
-func (t *target) allKeys(ctx context.Context, kind string) (all []syncqueue.Stat, err error) {
-	const page = 1000
-	f := syncqueue.Filter{Kind: kind, Limit: page}
-	for {
-		stats, err := t.lines.Keys(ctx, f)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, stats...)
-		if len(stats) < page {
-			return all, nil
-		}
-		f.After = syncqueue.Item{Key: stats[page-1].Key}.Cursor(true)
-	}
-}
-
-type itemObject struct {
-	Key     *keyObject `json:"key,omitempty"` // where lines of several are listed
-	Job     string     `json:"job"`
-	State   string     `json:"state"` // holding, waiting
-	Place   int64      `json:"place"`
-	Seq     int64      `json:"seq"`
-	Node    string     `json:"node,omitempty"`
-	Epoch   int64      `json:"epoch,omitempty"`
-	Arrived stamp      `json:"arrived"`
-	Since   stamp      `json:"since,omitzero"` // its turn began
-}
-
-func holding(since time.Time) string {
-	if since.IsZero() {
+func holding(i jobjson.Item) string {
+	if i.Since.IsZero() {
 		return "waiting"
 	}
 	return "holding"
 }
 
-func itemView() view[syncqueue.Item] {
-	return view[syncqueue.Item]{
-		id: func(i syncqueue.Item) string { return i.Content },
-		object: func(i syncqueue.Item) any {
-			return itemObject{
-				Job: i.Content, State: holding(i.Since), Place: i.Place, Seq: i.Seq, Node: i.Holder, Epoch: i.Epoch,
-				Arrived: stamp(i.Enqueued), Since: stamp(i.Since),
-			}
-		},
-		columns: []column[syncqueue.Item]{
-			{head: "JOB", cell: func(a *app, i syncqueue.Item) string { return a.shortID(i.Content) }},
-			{head: "STATE", cell: func(_ *app, i syncqueue.Item) string { return holding(i.Since) }},
-			{head: "NODE", cell: func(_ *app, i syncqueue.Item) string { return dash(i.Holder) }},
-			{head: "ARRIVED", cell: func(a *app, i syncqueue.Item) string { return a.when(i.Enqueued) }},
-			{head: "SINCE", cell: func(a *app, i syncqueue.Item) string { return a.when(i.Since) }},
-			{head: "EPOCH", cell: func(_ *app, i syncqueue.Item) string { return strconv.FormatInt(i.Epoch, 10) }, right: true, wide: true},
-			{head: "PLACE", cell: func(_ *app, i syncqueue.Item) string { return strconv.FormatInt(i.Place, 10) }, right: true, wide: true},
+func itemView() view[jobjson.Item] {
+	return view[jobjson.Item]{
+		id:     func(i jobjson.Item) string { return i.Content },
+		object: func(i jobjson.Item) any { return i },
+		columns: []column[jobjson.Item]{
+			{head: "JOB", cell: func(a *app, i jobjson.Item) string { return a.shortID(i.Content) }},
+			{head: "STATE", cell: func(_ *app, i jobjson.Item) string { return holding(i) }},
+			{head: "NODE", cell: func(_ *app, i jobjson.Item) string { return dash(i.Holder) }},
+			{head: "ARRIVED", cell: func(a *app, i jobjson.Item) string { return a.when(timeOf(i.Enqueued)) }},
+			{head: "SINCE", cell: func(a *app, i jobjson.Item) string { return a.when(timeOf(i.Since)) }},
+			{head: "EPOCH", cell: func(_ *app, i jobjson.Item) string { return strconv.FormatInt(i.Epoch, 10) }, right: true, wide: true},
+			{head: "PLACE", cell: func(_ *app, i jobjson.Item) string { return itoa(i.Place) }, right: true, wide: true},
 		},
 	}
+}
+
+// showLine shows who has a turn and who waits.
+func (a *app) showLine(ctx context.Context, t *target, k syncqueue.Key) error {
+	l, err := t.Line(ctx, k)
+	if err != nil {
+		return err
+	}
+	if a.format == "json" {
+		return a.document(l)
+	}
+	if l.Paused {
+		a.note("%s is paused, by its %s", k, l.Why)
+	}
+	return list(a, itemView(), slices.Concat(l.Holders, l.Waiters), "")
 }
 
 func (a *app) queuesShow(ctx context.Context, c *cli.Command) error {
@@ -175,11 +141,7 @@ func (a *app) queuesShow(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	items, err := t.lines.List(ctx, k)
-	if err != nil {
-		return err
-	}
-	return list(a, itemView(), items, "")
+	return a.showLine(ctx, t, k)
 }
 
 type limitObject struct {
@@ -205,12 +167,7 @@ func (a *app) queuesLimit(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if k.ID != "" {
-		err = t.lines.SetKeyLimit(ctx, k, n)
-	} else {
-		err = t.lines.SetLimit(ctx, k.Kind, n)
-	}
-	if err != nil {
+	if err := t.Limit(ctx, k, n); err != nil {
 		return err
 	}
 	o := limitObject{Kind: k.Kind, ID: k.ID, Limit: n}

@@ -22,7 +22,9 @@ import (
 
 func TestMain(m *testing.M) {
 	_ = os.Setenv("XDG_CONFIG_HOME", filepath.Join(os.TempDir(), "drover-none")) // no test reads the user's own
-	_ = os.Unsetenv("DROVER_DB")
+	for _, name := range []string{"DROVER_DB", "DROVER_SERVER", "DROVER_TOKEN"} {
+		_ = os.Unsetenv(name)
+	}
 	os.Exit(fixture.Main(m))
 }
 
@@ -173,3 +175,5 @@ func kinds(m *job.Manager) {
 		return "done", context.Cause(ctx)
 	})
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -34,16 +34,13 @@ func (a *app) jobsStats(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	pools, err := t.poolList(ctx)
+	counts, err := t.Counts(ctx)
 	if err != nil {
 		return err
 	}
 	all := make([]stateObject, len(live))
 	for i, s := range live {
-		all[i].State = s
-		for _, p := range pools {
-			all[i].Jobs += p.Jobs[s]
-		}
+		all[i] = stateObject{s, counts[s]}
 	}
 	return list(a, view[stateObject]{
 		id:     func(o stateObject) string { return string(o.State) },
@@ -55,50 +52,29 @@ func (a *app) jobsStats(ctx context.Context, c *cli.Command) error {
 	}, all, "")
 }
 
-type blockedObject struct {
-	Job    jobObject     `json:"job"`
-	Why    string        `json:"why"`
-	Since  stamp         `json:"since"`
-	Holder *holderObject `json:"holder,omitempty"`
-	Line   int           `json:"line,omitempty"`
-	Cycle  []string      `json:"cycle,omitempty"`
-}
-
-type holderObject struct {
-	Job   string `json:"job"`
-	Node  string `json:"node,omitempty"`
-	Since stamp  `json:"since"`
-}
-
-func blockedView() view[job.Blocked] {
-	return view[job.Blocked]{
-		id: func(b job.Blocked) string { return b.Job.ID },
-		object: func(b job.Blocked) any {
-			o := blockedObject{Job: jobjson.Of(b.Job), Why: b.Why, Since: stamp(b.Since), Line: b.Line, Cycle: b.Cycle}
-			if b.Holder.Content != "" {
-				o.Holder = &holderObject{b.Holder.Content, b.Holder.Holder, stamp(b.Holder.Since)}
-			}
-			return o
-		},
-		columns: []column[job.Blocked]{
-			{head: "ID", cell: func(a *app, b job.Blocked) string { return a.shortID(b.Job.ID) }},
-			{head: "WHY", cell: func(_ *app, b job.Blocked) string { return b.Why }},
-			{head: "KIND", cell: func(_ *app, b job.Blocked) string { return b.Job.Kind }},
-			{head: "ABOUT", cell: func(_ *app, b job.Blocked) string { return dash(about(b.Job)) }},
-			{head: "SINCE", cell: func(a *app, b job.Blocked) string { return a.when(b.Since) }},
-			{head: "DETAIL", cell: func(a *app, b job.Blocked) string { return blockedText(a, b) }},
+func blockedView() view[jobjson.Blocked] {
+	return view[jobjson.Blocked]{
+		id:     func(b jobjson.Blocked) string { return b.Job.ID },
+		object: func(b jobjson.Blocked) any { return b },
+		columns: []column[jobjson.Blocked]{
+			{head: "ID", cell: func(a *app, b jobjson.Blocked) string { return a.shortID(b.Job.ID) }},
+			{head: "WHY", cell: func(_ *app, b jobjson.Blocked) string { return b.Why }},
+			{head: "KIND", cell: func(_ *app, b jobjson.Blocked) string { return b.Job.Kind }},
+			{head: "ABOUT", cell: func(_ *app, b jobjson.Blocked) string { return dash(about(b.Job.Job())) }},
+			{head: "SINCE", cell: func(a *app, b jobjson.Blocked) string { return a.when(timeOf(b.Since)) }},
+			{head: "DETAIL", cell: func(a *app, b jobjson.Blocked) string { return blockedText(a, b) }},
 		},
 	}
 }
 
-func blockedText(a *app, b job.Blocked) string {
+func blockedText(a *app, b jobjson.Blocked) string {
 	switch {
-	case b.Holder.Content != "":
-		return fmt.Sprintf("behind %s on %s, %d in line", a.shortID(b.Holder.Content), dash(b.Holder.Holder), b.Line)
+	case b.Holder != "":
+		return fmt.Sprintf("behind %s on %s, %d in line", a.shortID(b.Holder), dash(b.Node), b.Line)
 	case len(b.Cycle) > 0:
 		return "each waits for the next: " + strings.Join(b.Cycle, " ")
 	}
-	return note(b.Job)
+	return note(b.Job.Job())
 }
 
 // jobsBlocked lists the jobs that do not get on.
@@ -110,7 +86,7 @@ func (a *app) jobsBlocked(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	all, err := t.jobs.Blocked(ctx)
+	all, err := t.Blocked(ctx)
 	if err != nil {
 		return err
 	}

@@ -70,10 +70,10 @@ func (a *app) jobsCancel(ctx context.Context, c *cli.Command) error {
 	var js []*job.Job
 	accepted := map[string]string{}
 	failed := a.each(ctx, t, ids, many, func(ctx context.Context, id string) error {
-		if _, err := t.jobs.Cancel(ctx, id, c.String("reason")); err != nil {
+		if err := t.Cancel(ctx, id, c.String("reason")); err != nil {
 			return err
 		}
-		j, err := t.jobs.Get(ctx, id)
+		j, err := t.Get(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -108,7 +108,7 @@ func (a *app) jobsRetry(ctx context.Context, c *cli.Command) error {
 	}
 	var js []*job.Job
 	failed := a.each(ctx, t, ids, many, func(ctx context.Context, id string) error {
-		j, err := t.jobs.Retry(ctx, id)
+		j, err := t.Retry(ctx, id, c.Bool("keep-steps"))
 		if err == nil {
 			js = append(js, j)
 		}
@@ -136,7 +136,7 @@ func (a *app) jobsWait(ctx context.Context, c *cli.Command) error {
 	}
 	var ids []string
 	failed := a.each(ctx, t, names, many, func(ctx context.Context, id string) error {
-		_, err := t.jobs.Get(ctx, id)
+		_, err := t.Get(ctx, id)
 		if err == nil {
 			ids = append(ids, id)
 		}

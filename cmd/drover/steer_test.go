@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover/flow"
+	"github.com/drover-cloud/drover/internal/jobjson"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/syncqueue"
 )
@@ -114,7 +115,7 @@ func TestQueues(t *testing.T) {
 		got := document[struct {
 			Items []blockedRow
 		}](c, c.drover("-o", "json", "jobs", "blocked").is(c, 0))
-		if len(got.Items) != 1 || got.Items[0].Why != "turn" || got.Items[0].Job.ID != wait.ID || got.Items[0].Holder.Job != hold.ID || got.Items[0].Line != 1 {
+		if len(got.Items) != 1 || got.Items[0].Why != "turn" || got.Items[0].Job.ID != wait.ID || got.Items[0].Holder != hold.ID || got.Items[0].Line != 1 {
 			c.Errorf("%+v", got)
 		}
 		if out := c.drover("jobs", "blocked").is(c, 0).out; !strings.Contains(out, "behind "+hold.ID+" on n1") {
@@ -127,7 +128,7 @@ type blockedRow struct {
 	Why    string
 	Line   int
 	Job    struct{ ID string }
-	Holder struct{ Job, Node string }
+	Holder string
 }
 
 func TestAdjust(t *testing.T) {
@@ -188,9 +189,9 @@ func TestPools(t *testing.T) {
 		time.Sleep(time.Minute)
 		c.until(n, j.ID, job.Ready)
 		got := document[struct {
-			Items []poolObject
+			Items []jobjson.Pool
 		}](c, c.drover("-o", "json", "pools", "list").is(c, 0))
-		if len(got.Items) != 1 || !got.Items[0].Paused || got.Items[0].Jobs[job.Ready] != 1 || got.Items[0].OldestMS < 50_000 {
+		if len(got.Items) != 1 || !got.Items[0].Paused || got.Items[0].Depth[job.Ready] != 1 || got.Items[0].Oldest < 50_000 {
 			c.Errorf("%+v", got)
 		}
 		if out := c.drover("pools", "list").is(c, 0).out; !strings.Contains(out, "paused") {

@@ -25,6 +25,14 @@ type versionObject struct {
 	Go       string         `json:"go"`
 	Schemas  map[string]int `json:"schemas"` // by store
 	Database *schemaObject  `json:"database,omitempty"`
+	Server   *serverObject  `json:"server,omitempty"`
+}
+
+// serverObject is what a server says of itself.
+type serverObject struct {
+	Title   string `json:"title"`
+	Version string `json:"version"`
+	Node    string `json:"node"`
 }
 
 func versionView() view[versionObject] {
@@ -37,6 +45,12 @@ func versionView() view[versionObject] {
 			{head: "GO", cell: func(_ *app, o versionObject) string { return o.Go }},
 			{head: "POSTGRES", cell: func(_ *app, o versionObject) string { return itoa(o.Schemas["postgres"]) }, right: true},
 			{head: "SQLITE", cell: func(_ *app, o versionObject) string { return itoa(o.Schemas["sqlite"]) }, right: true},
+			{head: "SERVER", cell: func(_ *app, o versionObject) string {
+				if o.Server == nil {
+					return "-"
+				}
+				return o.Server.Version
+			}},
 			{head: "DATABASE", cell: func(_ *app, o versionObject) string {
 				if o.Database == nil {
 					return "-"
@@ -62,11 +76,31 @@ func (a *app) showVersion(ctx context.Context, c *cli.Command) error {
 			}
 		}
 	}
-	failed := a.databaseVersion(ctx, &o)
+	failed := a.otherVersion(ctx, &o)
 	if err := show(a, versionView(), o, nil); err != nil {
 		return err
 	}
 	return failed
+}
+
+// otherVersion adds the other side's: the server's, or the database's.
+func (a *app) otherVersion(ctx context.Context, o *versionObject) error {
+	r, err := a.server()
+	if err != nil || r == nil {
+		if err == nil {
+			err = a.databaseVersion(ctx, o)
+		}
+		return err
+	}
+	o.Server = &serverObject{}
+	if err := r.get(ctx, "/meta", nil, o.Server); err != nil {
+		o.Server = nil
+		return err
+	}
+	if o.Server.Version != o.Version {
+		a.note("warning: %s is of version %s, this program of %s", r.base.Host, o.Server.Version, o.Version)
+	}
+	return nil
 }
 
 func (a *app) databaseVersion(ctx context.Context, o *versionObject) error {

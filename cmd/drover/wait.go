@@ -21,13 +21,13 @@ type seen struct {
 func (a *app) await(ctx context.Context, t *target, ids []string, good job.State) ([]*job.Job, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stopped := make(chan struct{})
-	a.env.Go("jobs", func() { defer close(stopped); _ = t.jobs.Run(ctx) }) // it asks the store for all in one
+	a.env.Go("jobs", func() { defer close(stopped); _ = t.Run(ctx) }) // it asks the store for all in one
 	defer func() { cancel(nil); <-stopped }()
 
 	updates := make(chan seen)
 	for i, id := range ids {
 		a.env.Go("watch/"+id, func() {
-			for j, err := range t.jobs.Watch(ctx, id) {
+			for j, err := range t.Watch(ctx, id) {
 				select {
 				case updates <- seen{i, j, err}:
 				case <-ctx.Done():

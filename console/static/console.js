@@ -1,5 +1,6 @@
 import { mark, morph } from "./morph.js";
 import { start as steering } from "./steer.js";
+import { start as looks } from "./views.js";
 
 const body = document.body;
 const root = new URL(body.dataset.root, location.href);
@@ -194,9 +195,12 @@ function progress(el, f) {
 // --- the tail of events ----------------------------------------------------------------------------------------------------
 
 let skipped = 0;
+const kept = [];
 function tail(topic, f) {
   const rows = $("tail");
   if (!rows) return;
+  kept.push({ event: topic, data: f });
+  if (kept.length > 5000) kept.shift();
   if (paused) { say($("tail-say"), "Paused: " + ++skipped + " skipped."); return; }
   const text = topic === "job" ? [f.kind, f.state, f.key, f.resource, f.node, f.id].join(" ") : topic + " " + JSON.stringify(f);
   const q = $("q").value.trim().toLowerCase();
@@ -222,7 +226,7 @@ function tail(topic, f) {
     a.href = new URL("jobs/" + f.id, root); a.textContent = f.id.slice(-8);
     cell(a, "mono");
   } else {
-    cell(topic === "member" ? shape(f.state) : "changed"); cell(topic); cell(f.id || f.operation); cell(""); cell(topic === "member" ? f.id : ""); cell("");
+    cell(topic === "member" && f.id ? shape(f.state) : "changed"); cell(topic); cell(f.id || f.operation || f.pool || f.node); cell(""); cell(topic === "member" ? f.id : ""); cell("");
   }
   rows.prepend(tr);
   while (rows.rows.length > 300) rows.lastElementChild.remove();
@@ -256,6 +260,7 @@ function go(step) {
   if (!next) return;
   here()?.classList.remove("here");
   next.classList.add("here");
+  if (next.id) history.replaceState(null, "", "#" + next.id);
   next.querySelector("a.open")?.focus({ preventScroll: true });
   next.scrollIntoView({ block: "nearest" });
 }
@@ -319,6 +324,13 @@ document.addEventListener("click", (e) => {
   if (tr && !e.target.closest("a, button, input, label, form") && !getSelection().toString()) location.href = tr.dataset.href;
   if (e.target.closest("#fresh button")) { window.scrollTo(0, 0); refresh(true); }
 });
+$("tail-save")?.addEventListener("click", () => {
+  const a = document.createElement("a");
+  a.href = URL.createObjectURL(new Blob([kept.map((e) => JSON.stringify(e) + "\n").join("")], { type: "application/x-ndjson" }));
+  a.download = "events.ndjson";
+  a.click();
+  setTimeout(() => URL.revokeObjectURL(a.href), 1000);
+});
 $("filter")?.addEventListener("submit", (e) => { if ($("tail")) e.preventDefault(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) refresh(); });
 window.addEventListener("pageshow", (e) => { if (e.persisted) { connect(); refresh(true); } });
@@ -333,6 +345,8 @@ setInterval(() => { if (!document.hidden) refresh(); }, Number(body.dataset.poll
 setInterval(() => { if (!connected && !document.hidden) refresh(); }, 10_000);
 theme();
 steering({ root, refresh, span });
+looks({ root, store });
+if (/^#[jmt]-/.test(location.hash)) $(location.hash.slice(1))?.classList.add("here");
 tick();
 live.dataset.state = "lost";
 say(live, "connecting");

@@ -35,13 +35,15 @@ export async function send(url, data) {
 }
 
 // ask shows the dialog; null: keep as it is.
-export function ask({ title, text, yes, reason, confirm  }) {
+export function ask({ title, text, yes, reason, confirm, number }) {
   const d = $("ask"), form = d.querySelector("form");
   form.reset();
   $("ask-title").textContent = title;
   $("ask-text").textContent = text || "";
   $("ask-reason").hidden = !reason;
   $("ask-confirm").hidden = !confirm;
+  $("ask-number").hidden = !number;
+  form.number.disabled = !number;
   form.confirm.required = Boolean(confirm);
   form.confirm.pattern = confirm ? confirm.replace(/[.*+?^${}()|[\]\\/-]/g, "\\$&") : "";
   $("ask-confirm").querySelector("code").textContent = confirm || "";
@@ -49,9 +51,9 @@ export function ask({ title, text, yes, reason, confirm  }) {
   ok.textContent = yes;
   d.returnValue = "";
   d.showModal();
-  (confirm ? form.confirm : reason ? form.reason : ok).focus();
+  (number ? form.number : confirm ? form.confirm : reason ? form.reason : ok).focus();
   return new Promise((done) => {
-    d.addEventListener("close", () => done(d.returnValue === "yes" ? { reason: form.reason.value, confirm: form.confirm.value } : null), { once: true });
+    d.addEventListener("close", () => done(d.returnValue === "yes" ? { reason: form.reason.value, confirm: form.confirm.value, number: Number(form.number.value) } : null), { once: true });
   });
 }
 
@@ -114,15 +116,17 @@ async function bulk(verb) {
   if (!n) return;
   const word = n === 1 ? "this job" : n + " jobs";
   const reversible = verb === "hold" || verb === "wake";
+  let reason = "", priority;
   if (!reversible || n > 100) {
     const a = await ask({
-      title: verb[0].toUpperCase() + verb.slice(1) + " " + word + "?", text: verb === "cancel" ? "This cannot be taken back." : verb === "retry" ? "A new job is made of each." : "",
-      yes: verb[0].toUpperCase() + verb.slice(1) + " " + word, confirm: n > 100 ? String(n) : null, reason: verb === "cancel",
+      title: (verb === "priority" ? "Change the priority of" : verb[0].toUpperCase() + verb.slice(1)) + " " + word + "?", text: verb === "cancel" ? "This cannot be taken back." : verb === "retry" ? "A new job is made of each." : "",
+      yes: verb === "priority" ? "Change it" : verb[0].toUpperCase() + verb.slice(1) + " " + word, confirm: n > 100 ? String(n) : null, reason: verb === "cancel", number: verb === "priority",
     });
     if (!a) return;
-    var reason = a.reason || "";
+    reason = a.reason || "";
+    if (verb === "priority") priority = a.number;
   }
-  const data = allMatching ? { verb, filter: filterOf(), expect: n, reason } : { verb, ids, reason };
+  const data = allMatching ? { verb, filter: filterOf(), expect: n, reason, priority } : { verb, ids, reason, priority };
   const bar = $("bulk-progress");
   try {
     let op = await send(new URL("v1/jobs/bulk", root), data);

@@ -22,7 +22,7 @@ func (s *Stamp) UnmarshalText(b []byte) error {
 func (o *Job) Job() *job.Job {
 	j := &job.Job{
 		ID: o.ID, Kind: o.Kind, State: o.State, Queue: o.Pool, Name: o.Name, Place: o.Place, Resource: o.Resource, Parent: o.Parent,
-		Root: o.Root, RetryOf: o.RetryOf, Session: o.Node, Priority: o.Priority, Attempt: o.Attempt, MaxAttempts: o.MaxAttempts,
+		Root: o.Root, RetryOf: o.RetryOf, Trace: o.Trace, Session: o.Node, Priority: o.Priority, Attempt: o.Attempt, MaxAttempts: o.MaxAttempts,
 		Runs: o.Runs, Lost: o.Lost, Rev: o.Rev, Seq: o.Seq, Epoch: o.Epoch, Identity: o.Identity, Error: o.Error,
 		Progress: job.Progress{Percent: o.Progress.Percent, Step: o.Progress.Step, Note: o.Progress.Note},
 		Created:  time.Time(o.Created), RunAt: time.Time(o.RunAt), Started: time.Time(o.Started), Ended: time.Time(o.Ended),

@@ -40,6 +40,7 @@ type Job struct {
 	Parent      string            `json:"parent,omitempty"`
 	Root        string            `json:"root,omitempty"`
 	RetryOf     string            `json:"retry_of,omitempty"`
+	Trace       string            `json:"trace,omitempty"`
 	Node        string            `json:"node,omitempty"`
 	Priority    int               `json:"priority"`
 	Attempt     int               `json:"attempt"`
@@ -64,6 +65,7 @@ type Job struct {
 	ArgsSize    int               `json:"args_size,omitempty"` // where args or result are too large to be shown
 	ResultSize  int               `json:"result_size,omitempty"`
 	Journal     []Entry           `json:"journal,omitempty"`
+	Timeline    []Span            `json:"timeline,omitempty"`
 	Accepted    string            `json:"accepted,omitempty"` // of a cancel: cancelled, requested
 }
 
@@ -109,7 +111,7 @@ func KeyOf(k syncqueue.Key) *Key {
 func Of(j *job.Job) Job {
 	o := Job{
 		ID: j.ID, Kind: j.Kind, State: j.State, Pool: j.Queue, Name: j.Name, Place: j.Place, Resource: j.Resource,
-		Parent: j.Parent, Root: j.Root, RetryOf: j.RetryOf, Node: j.Session, Priority: j.Priority, Attempt: j.Attempt,
+		Parent: j.Parent, Root: j.Root, RetryOf: j.RetryOf, Trace: j.Trace, Node: j.Session, Priority: j.Priority, Attempt: j.Attempt,
 		MaxAttempts: j.MaxAttempts, Runs: j.Runs, Lost: j.Lost, Rev: j.Rev, Seq: j.Seq, Epoch: j.Epoch, Key: KeyOf(j.Sync),
 		Progress: Progress{j.Progress.Percent, j.Progress.Step, j.Progress.Note}, Identity: j.Identity, Error: j.Error,
 		Created: Stamp(j.Created), RunAt: Stamp(j.RunAt), Started: Stamp(j.Started), Ended: Stamp(j.Ended),

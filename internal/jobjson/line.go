@@ -109,7 +109,9 @@ func KeyLineOf(k syncqueue.Key, m Policies, items []syncqueue.Item, visible map[
 
 // SortLines orders by key, waiting or oldest, the most first; false: by is none of them.
 func SortLines(ls []Line, by string) bool {
-	key := func(a, b Line) int { return cmp.Or(cmp.Compare(a.Key.Kind, b.Key.Kind), cmp.Compare(a.Key.ID, b.Key.ID)) }
+	key := func(a, b Line) int {
+		return cmp.Or(cmp.Compare(a.Key.Kind, b.Key.Kind), cmp.Compare(a.Key.ID, b.Key.ID))
+	}
 	switch by {
 	case "", "key":
 		slices.SortStableFunc(ls, key)

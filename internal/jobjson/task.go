@@ -38,7 +38,9 @@ type Task struct {
 }
 
 // Bad says that a task needs somebody to look at it.
-func (t Task) Bad() bool { return t.Error != "" || t.Stale || t.State == "overdue" || t.State == "unknown" }
+func (t Task) Bad() bool {
+	return t.Error != "" || t.Stale || t.State == "overdue" || t.State == "unknown"
+}
 
 // TaskOf is a task's status.
 func TaskOf(s periodic.Status) Task {
