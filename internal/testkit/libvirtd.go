@@ -74,7 +74,7 @@ var capabilities struct {
 	files map[string][]byte
 }
 
-const capabilitiesDir = "cache/libvirt/qemu/capabilities"
+const capabilitiesDir = "cache/libvirt/qemu/cache/capabilities"
 
 // prepare makes the directory: short, since the socket of a guest's monitor lies sixty bytes deeper and a socket's path holds 107.
 func (d *Libvirtd) prepare() (err error) {
@@ -159,7 +159,6 @@ func (d *Libvirtd) Restart() error {
 	deadline := time.Now().Add(time.Minute) // asking a QEMU that is not known takes seconds
 	for {
 		if err = d.answers(deadline); err == nil {
-			d.keepCapabilities()
 			return nil
 		}
 		select {
@@ -277,6 +276,7 @@ func (d *Libvirtd) SignalGuest(name string, s syscall.Signal) error {
 func (d *Libvirtd) close(t testing.TB) {
 	if d.proc != nil {
 		d.proc.stop(syscall.SIGTERM)
+		d.keepCapabilities()
 	}
 	guests := d.Guests()
 	for _, pid := range guests {

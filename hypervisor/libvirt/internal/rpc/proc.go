@@ -28,6 +28,7 @@ const (
 	DomainGetState           Proc = 212
 	DomainGetInfo            Proc = 16
 	DomainGetXMLDesc         Proc = 14
+	DomainIsPersistent       Proc = 151
 
 	DomainDefineXMLFlags Proc = 350
 	DomainUndefineFlags  Proc = 231
@@ -90,6 +91,7 @@ var names = map[Proc]string{
 	DomainGetState:                          "DOMAIN_GET_STATE",
 	DomainGetInfo:                           "DOMAIN_GET_INFO",
 	DomainGetXMLDesc:                        "DOMAIN_GET_XML_DESC",
+	DomainIsPersistent:                      "DOMAIN_IS_PERSISTENT",
 	DomainDefineXMLFlags:                    "DOMAIN_DEFINE_XML_FLAGS",
 	DomainUndefineFlags:                     "DOMAIN_UNDEFINE_FLAGS",
 	DomainGetAutostart:                      "DOMAIN_GET_AUTOSTART",

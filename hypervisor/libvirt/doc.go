@@ -1,0 +1,16 @@
+// Package libvirt is the [hypervisor.Driver] of a real libvirtd: QEMU and KVM, and libvirt's own test driver. It speaks libvirt's
+// protocol itself: no cgo, no shared libraries.
+//
+// # Guarantees
+//
+//   - Every call ends by its deadline, also when the daemon is stopped; what was sent and not answered is
+//     [hypervisor.ErrOutcomeUnknown], and a change is never sent twice.
+//   - Reads do not wait behind changes: they have a connection of their own.
+//   - The highest epoch that a VM was started with is kept in its metadata, and a start or a stop with a lower one is refused.
+//   - XML is built and parsed by libvirtxml, never from text.
+//
+// # Not guaranteed
+//
+//   - Actors outside drover are not held back by epochs.
+//   - The test driver cannot start a guest paused: the second look at the epoch comes when it runs already.
+package libvirt
