@@ -8,10 +8,10 @@ import (
 
 // alarm is when a run has to be looked at next, by the local clock.
 type alarm struct {
-	at    time.Time
-	index int       // in the heap, −1 = not there
-	end   time.Time // when ctx was ended; zero: not yet
-	stage stage
+	bell       *bell     // nil: never
+	prev, next *run      // of the same bell
+	end        time.Time // when ctx was ended; zero: not yet
+	stage      stage
 }
 
 type stage int
@@ -23,50 +23,83 @@ const (
 	isFenced
 )
 
-// alarmClock orders the runs by their alarms.
-type alarmClock struct {
-	runs []*run
-	next time.Time // what the watch sleeps until; zero: for ever
+// bell is an instant and the runs to be looked at then. Those that were claimed together mostly share one.
+type bell struct {
+	at          time.Time
+	index       int // in the heap
+	first, last *run
 }
 
-func (c *alarmClock) Len() int           { return len(c.runs) }
-func (c *alarmClock) Less(i, j int) bool { return c.runs[i].alarm.at.Before(c.runs[j].alarm.at) }
+// alarmClock orders the bells by time.
+type alarmClock struct {
+	bells []*bell
+	now   *bell     // the one set last, if it is there
+	next  time.Time // what the watch sleeps until; zero: for ever
+}
+
+func (c *alarmClock) Len() int           { return len(c.bells) }
+func (c *alarmClock) Less(i, j int) bool { return c.bells[i].at.Before(c.bells[j].at) }
 func (c *alarmClock) Swap(i, j int) {
-	c.runs[i], c.runs[j] = c.runs[j], c.runs[i]
-	c.runs[i].alarm.index, c.runs[j].alarm.index = i, j
+	c.bells[i], c.bells[j] = c.bells[j], c.bells[i]
+	c.bells[i].index, c.bells[j].index = i, j
 }
 func (c *alarmClock) Push(x any) {
-	r := x.(*run)
-	r.alarm.index = len(c.runs)
-	c.runs = append(c.runs, r)
+	b := x.(*bell)
+	b.index = len(c.bells)
+	c.bells = append(c.bells, b)
 }
 func (c *alarmClock) Pop() any {
-	n := len(c.runs) - 1
-	r := c.runs[n]
-	c.runs[n] = nil
-	c.runs = c.runs[:n]
-	r.alarm.index = -1
-	return r
+	n := len(c.bells) - 1
+	b := c.bells[n]
+	c.bells[n] = nil
+	c.bells = c.bells[:n]
+	return b
 }
 
 func (c *alarmClock) set(r *run, at time.Time) {
-	r.alarm.at = at
-	if r.alarm.index < 0 {
-		heap.Push(c, r)
-	} else {
-		heap.Fix(c, r.alarm.index)
+	c.remove(r)
+	b := c.now
+	if b == nil || !b.at.Equal(at) {
+		b = &bell{at: at}
+		c.now = b
+		heap.Push(c, b)
 	}
+	r.alarm.bell, r.alarm.prev = b, b.last
+	if b.last == nil {
+		b.first = r
+	} else {
+		b.last.alarm.next = r
+	}
+	b.last = r
 }
 
 func (c *alarmClock) remove(r *run) {
-	if r.alarm.index >= 0 {
-		heap.Remove(c, r.alarm.index)
+	b, prev, next := r.alarm.bell, r.alarm.prev, r.alarm.next
+	if b == nil {
+		return
+	}
+	r.alarm.bell, r.alarm.prev, r.alarm.next = nil, nil, nil
+	if prev == nil {
+		b.first = next
+	} else {
+		prev.alarm.next = next
+	}
+	if next == nil {
+		b.last = prev
+	} else {
+		next.alarm.prev = prev
+	}
+	if b.first != nil {
+		return
+	}
+	if heap.Remove(c, b.index); c.now == b {
+		c.now = nil
 	}
 }
 
 // earlier says that the watch sleeps too long.
 func (c *alarmClock) earlier() bool {
-	return len(c.runs) > 0 && (c.next.IsZero() || c.runs[0].alarm.at.Before(c.next))
+	return len(c.bells) > 0 && (c.next.IsZero() || c.bells[0].at.Before(c.next))
 }
 
 // firstAlarm is the run's own end or the first time it may be quiet too long.
@@ -93,9 +126,9 @@ func earliest(a, b time.Time) time.Time {
 func (m *Manager) graceFor(r *run) {
 	now := m.env.Clock.Now()
 	m.mu.Lock()
-	if r.alarm.index >= 0 && r.alarm.stage == inTime {
+	if b := r.alarm.bell; b != nil && r.alarm.stage == inTime {
 		r.alarm.stage, r.alarm.end = inGrace, now
-		m.clock.set(r, earliest(r.alarm.at, now.Add(r.kind.opt.grace)))
+		m.clock.set(r, earliest(b.at, now.Add(r.kind.opt.grace)))
 	}
 	earlier := m.clock.earlier()
 	m.mu.Unlock()
@@ -116,8 +149,8 @@ func (m *Manager) ringDue(ctx context.Context) time.Time {
 	now := m.env.Clock.Now()
 	var rings []ring
 	m.mu.Lock()
-	for m.clock.Len() > 0 && !m.clock.runs[0].alarm.at.After(now) {
-		r := m.clock.runs[0]
+	for m.clock.Len() > 0 && !m.clock.bells[0].at.After(now) {
+		r := m.clock.bells[0].first
 		what := r.ring(now)
 		m.clock.set(r, r.nextAlarm(now))
 		if what != "" {
@@ -126,7 +159,7 @@ func (m *Manager) ringDue(ctx context.Context) time.Time {
 	}
 	next := time.Time{}
 	if m.clock.Len() > 0 {
-		next = m.clock.runs[0].alarm.at
+		next = m.clock.bells[0].at
 	}
 	m.clock.next = next
 	m.mu.Unlock()

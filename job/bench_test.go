@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/job"
@@ -56,5 +59,73 @@ func BenchmarkMemory(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// cpuTime is what this process has used: other load does not count.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkSubmitWorkWait is a job's whole life: four callers submit batches of 1 000, wait for each job of them and read its
+// result.
+func BenchmarkSubmitWorkWait(b *testing.B) {
+	const callers, batch = 4, 1_000
+	var db memory.Store
+	m, err := job.New(job.Config{
+		Env: drover.Env{Logger: slog.New(slog.DiscardHandler)}, DB: &db,
+		Queues: map[string]int{"default": 2000}, ClaimBatch: 1000, FinishBatch: 1000,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	type args struct {
+		Num int `json:"num"`
+	}
+	job.Handle(m, "x", func(_ context.Context, a args) (int, error) { return a.Num, nil })
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	b.ReportAllocs()
+	b.ResetTimer()
+	before := cpuTime()
+	var all sync.WaitGroup
+	for c := range callers {
+		all.Go(func() {
+			for at := c * batch; at < b.N; at += callers * batch {
+				rs := make([]job.Request, min(batch, b.N-at))
+				for i := range rs {
+					rs[i] = job.Request{Kind: "x", Args: args{at + i}}
+				}
+				js, err := m.SubmitMany(ctx, rs)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				for i, j := range js {
+					j, err := m.Wait(ctx, j.ID)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					if v, err := job.Result[int](j); err != nil || v != at+i {
+						b.Error(v, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
+	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+	cancel()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
 	}
 }

@@ -185,7 +185,7 @@ func (b *blockage) here() {
 			b.add(row, WhyQuiet, b.now.Add(-d))
 		}
 		r.mu.Lock()
-		b.wait[r.row.ID] = append(b.wait[r.row.ID], r.waitsFor...)
+		b.wait[r.row.ID] = append(b.wait[r.row.ID], r.more().waitsFor...)
 		r.mu.Unlock()
 	}
 }

@@ -30,7 +30,7 @@ func Token(ctx context.Context) lease.Token {
 	if r == nil {
 		return lease.Token{}
 	}
-	t := r.token
+	t := *r.token
 	t.Epoch = r.row.Epoch
 	return t
 }

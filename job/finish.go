@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/drover-cloud/drover/store"
@@ -13,8 +14,9 @@ import (
 type batch struct {
 	taken   bool
 	outs    []*outcome
-	freed   int   // turns it may hand on, at most
-	start   Claim // what of them may start here
+	kept    []*outcome // what outs was taken from
+	freed   int        // turns it may hand on, at most
+	start   Claim      // what of them may start here
 	began   time.Time
 	started []Row
 	done    []bool
@@ -27,7 +29,8 @@ type batch struct {
 // moves, which are answered as done if they were. After that the jobs run again elsewhere.
 func (m *Manager) flush(ctx context.Context) {
 	m.gather()
-	b := &batch{}
+	b := m.newBatch()
+	defer m.freeBatch(b)
 	for wait := firstBackoff; ; wait = min(2*wait, maxBackoff) {
 		err := m.write(ctx, b)
 		if err == nil {
@@ -45,6 +48,27 @@ func (m *Manager) flush(ctx context.Context) {
 		break
 	}
 	m.flushed(b)
+}
+
+// batches are kept for the next flushes: they are large.
+var batches = sync.Pool{New: func() any { return &batch{} }}
+
+func (m *Manager) newBatch() *batch {
+	if !m.lean() {
+		return &batch{}
+	}
+	return batches.Get().(*batch)
+}
+
+func (m *Manager) freeBatch(b *batch) {
+	if !m.lean() {
+		return
+	}
+	clear(b.moves)
+	clear(b.kept)
+	clear(b.turns)
+	*b = batch{kept: b.kept[:0], moves: b.moves[:0], turns: b.turns[:0]}
+	batches.Put(b)
 }
 
 // flushInline is flush for Step: one try per batch.
@@ -66,7 +90,7 @@ func (m *Manager) flushInline(ctx context.Context) error {
 
 // write is one try.
 func (m *Manager) write(ctx context.Context, b *batch) error {
-	if m.one != nil { // a store that saves statements is not one whose schedule is explored: the batch may be taken here
+	if m.lean() { // a store that saves statements is not one whose schedule is explored: the batch may be taken here
 		if !b.taken {
 			m.takeBatch(b)
 		}
@@ -97,13 +121,14 @@ func (b *batch) plain() bool {
 
 // finishPlain is finish for a plain batch: one call of the store.
 func (m *Manager) finishPlain(ctx context.Context, tx store.Tx, b *batch) error {
-	b.began, b.started, b.moves, b.turns = m.env.Clock.Now(), nil, b.moves[:0], slices.Grow(b.turns[:0], len(b.outs))
+	b.began, b.started = m.env.Clock.Now(), nil
+	b.moves, b.turns = slices.Grow(b.moves[:0], len(b.outs)), slices.Grow(b.turns[:0], len(b.outs))
 	joined := false
 	for _, o := range b.outs {
 		mv, _ := m.decide(o, nil)
 		b.moves, b.turns = append(b.moves, mv), append(b.turns, o.run.turn())
 		joined = joined || o.run.row.Parent != "" || o.run.row.Lender != ""
-		tx.Hint(JobTopic(mv.ID))
+		tx.Hint(o.run.topic)
 	}
 	if joined { // or borrows its turn: there is more to do then than a store can in one go
 		b.turns = nil
@@ -125,7 +150,8 @@ func (m *Manager) takeBatch(b *batch) {
 	m.untaken--
 	n := min(len(m.pending), m.cfg.FinishBatch)
 	m.taken = [2]int{n, m.taken[0]}
-	b.outs = slices.Clone(m.pending[:n])
+	b.kept = append(b.kept[:0], m.pending[:n]...)
+	b.outs = b.kept
 	rest := copy(m.pending, m.pending[n:])
 	clear(m.pending[rest:])
 	m.pending = m.pending[:rest]
@@ -133,9 +159,6 @@ func (m *Manager) takeBatch(b *batch) {
 		poke(m.pump)
 	}
 	slices.SortFunc(b.outs, func(x, y *outcome) int { return byJob(x.run, y.run) })
-	if k := len(m.spare.moves) - 1; k >= 0 {
-		b.moves, m.spare.moves = m.spare.moves[k], m.spare.moves[:k]
-	}
 	b.moves = slices.Grow(b.moves, n)
 	m.allowStart(b)
 }
@@ -184,7 +207,7 @@ func (m *Manager) stillTrusted(b *batch) bool {
 	kept := b.outs[:0]
 	var dropped []*outcome
 	for _, o := range b.outs {
-		if !o.run.isLost() && m.trusted(o.run.token) {
+		if !o.run.isLost() && m.trusted(*o.run.token) {
 			kept = append(kept, o)
 		} else {
 			dropped = append(dropped, o)
@@ -214,7 +237,7 @@ func (m *Manager) finish(ctx context.Context, tx store.Tx, b *batch) error {
 	if err := m.readChildren(ctx, tx, b.outs); err != nil {
 		return err
 	}
-	b.moves = b.moves[:0]
+	b.moves = slices.Grow(b.moves[:0], len(b.outs))
 	for _, o := range b.outs {
 		mv, note := m.decide(o, tx.Now)
 		mv.Notes = m.runNotes(o, &mv, note)
@@ -302,19 +325,15 @@ func (m *Manager) flushed(b *batch) {
 	m.mu.Unlock()
 	m.settle(b.outs)
 	m.meters.since(m.meters.finishes, b.began)
+	ended := tallyOf(m.meters.nFinished)
 	for i, o := range b.outs {
-		m.meters.finished(o, &b.moves[i], b.done[i])
+		m.meters.finished(o, &b.moves[i], b.done[i], ended)
 		if b.moves[i].To == Scheduled && b.done[i] {
 			m.dueAt(o.wait)
 		}
 	}
+	ended.flush()
 	m.waits.finished(b.outs)
-	if m.one != nil && cap(b.moves) > 0 { // another store may keep them
-		clear(b.moves[:cap(b.moves)])
-		m.mu.Lock()
-		m.spare.moves = append(m.spare.moves, b.moves[:0])
-		m.mu.Unlock()
-	}
 }
 
 // settle forgets runs whose outcome is stored or dropped.

@@ -68,10 +68,11 @@ func (f *flowRun) Leaves(err error) bool {
 func (f *flowRun) Use(name string) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if slices.Contains(f.steps.used, name) {
+	used := &f.run().more().steps.used
+	if slices.Contains(*used, name) {
 		return false
 	}
-	f.steps.used = append(f.steps.used, name)
+	*used = append(*used, name)
 	return true
 }
 
@@ -83,7 +84,7 @@ func (f *flowRun) Load(ctx context.Context, prefix string) (map[string]json.RawM
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	found := map[string]json.RawMessage{}
-	for name, data := range r.steps.done {
+	for name, data := range r.more().steps.done {
 		if strings.HasPrefix(name, prefix) {
 			found[name] = data
 		}
@@ -109,7 +110,7 @@ func (f *flowRun) Save(ctx context.Context, name string, data json.RawMessage, p
 	}
 	if e.Progress != nil {
 		r.mu.Lock()
-		r.progress.last, r.progress.dirty, r.progress.stored = *e.Progress, false, r.m.env.Clock.Now()
+		r.more().progress = progress{last: *e.Progress, stored: r.m.env.Clock.Now()}
 		r.mu.Unlock()
 		r.m.waits.changed([]*run{r})
 	}

@@ -19,57 +19,71 @@ import (
 type run struct {
 	m      *Manager
 	row    Row
+	topic  string // JobTopic, and the name of its goroutine
 	kind   *kind
-	token  lease.Token // of the session
+	token  *lease.Token // of the session; shared by those of one claim
 	pool   *pool
-	root   runContext
+	values context.Context // Run's
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	span   span
 	began  time.Time
 	limit  time.Time // local end of this run; zero = none
 	alarm  alarm
+	out    outcome
 	beat   atomic.Int64 // nanoseconds from began to the last sign of life
 
 	mu        sync.Mutex // held for memory only
 	lost      bool       // fenced, or the session is over
 	cancelled bool       // a cancel request is known
-	reason    string
 	overdue   bool
-	released  bool // its turn was given up, or may have been
-	sealing   bool // FinishTx was called; whether it committed is the store's to say
-	ended     bool // the handler has returned
+	released  bool                    // its turn was given up, or may have been
+	sealing   bool                    // FinishTx was called; whether it committed is the store's to say
+	ended     bool                    // the handler has returned
+	counted   bool                    // children is known
+	climbed   bool                    // so are the ancestors
+	drop      context.CancelCauseFunc // of claim
+	rare      *rare
+}
+
+// rare is what few runs need; guarded by run.mu.
+type rare struct {
+	reason    string // of the cancel request
 	progress  progress
 	steps     steps
-	children  int // it has, as far as counted
-	counted   bool
+	children  int             // it has, as far as counted
 	claim     context.Context // made by whileClaimed
-	drop      context.CancelCauseFunc
-	waitsFor  []string // jobs that it blocks for in Wait
-	ancestors []Row    // ids and keys, the nearest first, once climbed
-	climbed   bool
-	lendLock  chan struct{} // guards lent
-	lent      int           // calls of Wait that lend the turn
+	waitsFor  []string        // jobs that it blocks for in Wait
+	ancestors []Row           // ids and keys, the nearest first, once climbed
+	lendLock  chan struct{}   // guards lent
+	lent      int             // calls of Wait that lend the turn
+}
+
+// more is the rare part, made now if it is not there. run.mu is held.
+func (r *run) more() *rare {
+	if r.rare == nil {
+		r.rare = &rare{progress: progress{last: r.row.Progress}}
+	}
+	return r.rare
 }
 
 // runContext is the root of a handler's ctx: Run's values, the job and its deadline; it never ends by itself.
-type runContext struct {
-	context.Context
-	r *run
-}
+type runContext run
 
 type runKey struct{}
 
-func (c *runContext) Deadline() (time.Time, bool) { return c.r.limit, !c.r.limit.IsZero() }
+func (c *runContext) Deadline() (time.Time, bool) { return c.limit, !c.limit.IsZero() }
+func (c *runContext) Done() <-chan struct{}       { return nil }
+func (c *runContext) Err() error                  { return nil }
 
 func (c *runContext) Value(k any) any {
 	switch k {
 	case runKey{}:
-		return c.r
+		return (*run)(c)
 	case inner.Key{}:
-		return (*flowRun)(c.r)
+		return (*flowRun)(c)
 	}
-	return c.Context.Value(k)
+	return c.values.Value(k)
 }
 
 // runOf is the run whose handler has ctx, or nil.
@@ -98,19 +112,14 @@ var errGoexit = errors.New("handler called runtime.Goexit")
 // asked for, by the local clock.
 func (m *Manager) start(rows []Row, c Claim, began time.Time) {
 	runs := make([]*run, 0, len(rows))
+	for i := range rows {
+		if r := m.newRun(&rows[i], &c.Session, began); r != nil {
+			runs = append(runs, r)
+		}
+	}
 	m.mu.Lock()
 	m.giveBack(c.Free)
-	stopping := m.stopping
-	for i := range rows {
-		r := m.newRun(&rows[i], c.Session, began)
-		if r == nil {
-			continue
-		}
-		if stopping {
-			r.cancel(ErrStopping)
-		}
-		runs = append(runs, r)
-	}
+	runs = slices.DeleteFunc(runs, func(r *run) bool { return !m.enlist(r) })
 	alarm := m.clock.earlier()
 	m.mu.Unlock()
 	if len(runs) == 0 {
@@ -126,43 +135,53 @@ func (m *Manager) start(rows []Row, c Claim, began time.Time) {
 		return
 	}
 	for _, r := range runs {
-		m.env.Go("job/"+r.row.ID, r.exec)
+		m.env.Go(r.topic, r.exec)
 	}
 }
 
-// newRun makes and registers a run; nil if it is here already. Manager.mu is held.
-func (m *Manager) newRun(row *Row, token lease.Token, began time.Time) *run {
-	k, p := m.kinds[row.Kind], m.pools[row.Queue]
-	if m.runs[key{row.ID, row.Epoch}] != nil || k == nil || k.run == nil || p == nil {
+// newRun makes a run; nil if this node does not handle its kind or queue.
+func (m *Manager) newRun(row *Row, token *lease.Token, began time.Time) *run {
+	k, p := m.kindNamed(row.Kind), m.pools[row.Queue]
+	if k == nil || k.run == nil || p == nil {
 		return nil
 	}
-	r := &run{m: m, row: *row, kind: k, token: token, pool: p, began: began}
-	r.progress.last = row.Progress
+	r := &run{m: m, row: *row, topic: JobTopic(row.ID), kind: k, values: m.values, token: token, pool: p, began: began}
 	r.sealing = row.Flags&Sealed != 0
 	if !row.RunUntil.IsZero() {
 		r.limit = began.Add(row.RunUntil.Sub(row.Started))
 	}
-	r.root = runContext{m.values, r}
-	r.ctx, r.cancel = context.WithCancelCause(&r.root)
+	r.ctx, r.cancel = context.WithCancelCause((*runContext)(r))
 	switch {
 	case row.Flags&Unwinding == 0:
 	case row.Flags&Overdue != 0:
 		r.cancel(ErrDeadline)
 	default:
-		r.cancelled, r.reason = true, row.CancelReason
+		r.cancelled, r.more().reason = true, row.CancelReason
 		r.cancel(&cancelledError{row.CancelReason})
 	}
-	m.runs[key{row.ID, row.Epoch}] = r
-	p.executing++
-	m.executing++
-	r.alarm.index = -1
-	m.clock.set(r, r.firstAlarm())
 	return r
+}
+
+// enlist registers a run, unless it is here already. Manager.mu is held.
+func (m *Manager) enlist(r *run) bool {
+	k := key{r.row.ID, r.row.Epoch}
+	if m.runs[k] != nil {
+		return false
+	}
+	if m.stopping {
+		r.cancel(ErrStopping)
+	}
+	m.runs[k] = r
+	r.pool.executing++
+	m.executing++
+	m.clock.set(r, r.firstAlarm())
+	return true
 }
 
 // exec runs the handler, whatever it does, and hands its outcome on.
 func (r *run) exec() {
-	o := &outcome{run: r}
+	o := &r.out
+	o.run = r
 	returned := false
 	defer func() {
 		if v := recover(); v != nil {
@@ -210,7 +229,7 @@ func (m *Manager) returned(r *run, o *outcome) {
 	r.ended = true
 	lost, drop := r.lost, r.drop
 	r.mu.Unlock()
-	lost = lost || !m.believed(r.token) // by the clock: whoever notices first, nothing of it is written any more
+	lost = lost || !m.believed(*r.token) // by the clock: whoever notices first, nothing of it is written any more
 	if drop != nil {
 		drop(context.Canceled)
 	}
@@ -260,20 +279,21 @@ func (r *run) lose(cause error) {
 func (r *run) whileClaimed() context.Context {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.claim == nil {
-		r.claim, r.drop = context.WithCancelCause(r.m.values)
+	more := r.more()
+	if more.claim == nil {
+		more.claim, r.drop = context.WithCancelCause(r.values)
 		if r.lost {
 			r.drop(r.lostCause())
 		}
 	}
-	return r.claim
+	return more.claim
 }
 
 // requestCancel makes a cancel request known to the handler.
 func (r *run) requestCancel(reason string) {
 	r.mu.Lock()
 	first := !r.cancelled
-	r.cancelled, r.reason = true, reason
+	r.cancelled, r.more().reason = true, reason
 	r.mu.Unlock()
 	if first {
 		r.end(&cancelledError{reason})
@@ -299,14 +319,14 @@ func (r *run) isLost() bool {
 
 // lose ends every run under token, in order of id: the session is over.
 func (m *Manager) lose(token lease.Token) {
-	for _, r := range m.running(func(r *run) bool { return r.token == token }) {
+	for _, r := range m.running(func(r *run) bool { return *r.token == token }) {
 		r.lose(errSessionLost)
 		m.meters.lostRun(r)
 	}
 	m.mu.Lock()
 	kept := m.pending[:0]
 	for _, o := range m.pending { // nothing of these can be written any more
-		if o.run.token == token {
+		if *o.run.token == token {
 			o.run.pool.unflushed--
 			delete(m.runs, key{o.run.row.ID, o.run.row.Epoch})
 			o.run.span.end("")

@@ -85,18 +85,18 @@ func (m *Manager) noteOf(row *Row, failure bool, text, more string) Entry {
 // runNotes are what the journal keeps of a run that ended so; nothing if it just succeeded, or goes on later as it wanted.
 func (m *Manager) runNotes(o *outcome, mv *Move, failure *Entry) []Entry {
 	row := &o.run.row
-	claimed := claimedNote(row, o.run.span.traceparent())
+	var how Entry
 	switch {
 	case failure != nil:
-		return []Entry{claimed, *failure}
+		how = *failure
 	case mv.To == Parked:
-		return []Entry{claimed, m.noteOf(row, false, "parked", "")}
-	case mv.To == Cancelled && mv.Error != nil:
-		return []Entry{claimed, m.noteOf(row, true, mv.Error.Text, "")}
-	case mv.To == Failed && mv.Error != nil:
-		return []Entry{claimed, m.noteOf(row, true, mv.Error.Text, "")}
+		how = m.noteOf(row, false, "parked", "")
+	case (mv.To == Cancelled || mv.To == Failed) && mv.Error != nil:
+		how = m.noteOf(row, true, mv.Error.Text, "")
+	default:
+		return nil
 	}
-	return nil
+	return []Entry{claimedNote(row, o.run.span.traceparent()), how}
 }
 
 // wakeNotes tell why a parked job goes on.

@@ -37,7 +37,7 @@ func (s *submission) borrow(ctx context.Context, tx store.Tx) error {
 // above are the ancestors of a run's job that are still there, the nearest first.
 func (r *run) above(ctx context.Context, tx store.Tx) ([]Row, error) {
 	r.mu.Lock()
-	above, known := r.ancestors, r.climbed || r.row.Parent == ""
+	above, known := r.more().ancestors, r.climbed || r.row.Parent == ""
 	r.mu.Unlock()
 	if known {
 		return above, nil
@@ -53,7 +53,7 @@ func (r *run) above(ctx context.Context, tx store.Tx) ([]Row, error) {
 		above, id = append(above, Row{Job: Job{ID: p.ID, Sync: p.Sync}}), p.Parent
 	}
 	r.mu.Lock()
-	r.ancestors, r.climbed = above, true
+	r.more().ancestors, r.climbed = above, true
 	r.mu.Unlock()
 	return above, nil
 }
@@ -89,23 +89,24 @@ func (r *run) reentrant(ctx context.Context, id string) (turn bool, err error) {
 // of the last. The answer takes it back, which may take until a borrower has ended. When the handler's ctx has ended it does not
 // wait: that handler only returns.
 func (r *run) lendTurn(ctx context.Context) (back func(), err error) {
+	r.mu.Lock()
+	more := r.more()
+	if more.lendLock == nil {
+		more.lendLock = make(chan struct{}, 1)
+	}
+	lock := more.lendLock
+	r.mu.Unlock()
 	shift := func(by int) (n int, unlock func()) { // one at a time, so that the store hears them in their order
-		r.mu.Lock()
-		if r.lendLock == nil {
-			r.lendLock = make(chan struct{}, 1)
-		}
-		lock := r.lendLock
-		r.mu.Unlock()
 		lock <- struct{}{}
-		r.lent += by
-		return r.lent, func() { <-lock }
+		more.lent += by
+		return more.lent, func() { <-lock }
 	}
 	n, unlock := shift(1)
 	if n == 1 {
 		_, err = r.mark(ctx, Move{Mark: Lending})
 	}
 	if err != nil {
-		r.lent--
+		more.lent--
 		unlock()
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func (m *Manager) Get(ctx context.Context, id string) (j *Job, err error) {
 	err = m.inRead(ctx, func(ctx context.Context, tx store.Tx) error {
 		row, err := m.load(ctx, tx, id)
 		if err == nil {
-			j = row.public()
+			j = row.own()
 		}
 		return err
 	})

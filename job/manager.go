@@ -30,6 +30,7 @@ type Manager struct {
 	fin     Finisher       // nil: Store.Move does it
 	one     oner           // nil: every call is a transaction
 	reader  reader         // nil: reads are like other calls
+	prompt  bool           // the store is a prompter
 	session *lease.Session // nil: submits only
 	own     *lease.Session // session, when this manager opened it
 	turns   *syncqueue.Queue
@@ -63,10 +64,9 @@ type Manager struct {
 	logs logs
 }
 
-// spare is memory of batches, to be used again; guarded by Manager.mu.
+// spare is memory to be used again; guarded by Manager.mu.
 type spare struct {
-	rows  []Row // of the last claim
-	moves [][]Move
+	rows []Row // of the last claim
 }
 
 // binding is the incarnation of the session that this node works under.
@@ -114,6 +114,7 @@ func New(cfg Config) (*Manager, error) {
 	m.fin, _ = cfg.Store.(Finisher)
 	m.one, _ = cfg.Tx.(oner)
 	m.reader, _ = cfg.Tx.(reader)
+	_, m.prompt = cfg.Tx.(prompter)
 	m.slots.init(cfg.Queues)
 	m.waits.init()
 	m.more = true
@@ -162,16 +163,25 @@ func (m *Manager) StopTimeout() time.Duration { return m.cfg.StopTimeout + 5*tim
 
 // inTx runs fn in a transaction of the manager's own, with a bound on how long the store may take.
 func (m *Manager) inTx(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error {
+	if m.prompt {
+		return m.cfg.Tx.InTx(ctx, fn)
+	}
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	return m.cfg.Tx.InTx(ctx, fn)
 }
+
+// prompter is a store in the memory of this process: it cannot hang, and a transaction costs little.
+type prompter interface{ Prompt() }
 
 // oner is the ability of a store to do without BEGIN and COMMIT where one call of a method, fn's last act, needs one
 // statement only. Hints given before the call count; the store's now is not to be had, except from a probe.
 type oner interface {
 	InOne(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error
 }
+
+// lean says that nobody stands between the manager and its store who may keep what passes.
+func (m *Manager) lean() bool { return m.prompt || m.one != nil }
 
 // inOne is inTx for one call.
 func (m *Manager) inOne(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error {

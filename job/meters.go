@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,9 @@ type meters struct {
 	tracer trace.Tracer
 
 	untraced atomic.Bool // no tracer is installed, when last asked
+
+	known  sync.Map // tagged → *tags
+	nKnown atomic.Int64
 
 	nSubmitted, nClaimed, nFinished, nRetried, nLost, nStale, nCancelled metric.Int64Counter
 	nOverdue, nQuiet, nPoison, nDropped                                  metric.Int64Counter
@@ -92,25 +96,81 @@ func (t *meters) init(m *Manager) error {
 // on says whether measuring is worth its while: one instrument stands for all.
 func (t *meters) on() bool { return t.nClaimed.Enabled(context.Background()) }
 
-func labels(r *Row, more ...attribute.KeyValue) metric.MeasurementOption {
-	return metric.WithAttributes(append(more, attribute.String("kind", r.Kind), attribute.String("queue", r.Queue))...)
+// tags are attributes of measurements, in the form that costs least: made once.
+type tags struct {
+	add    []metric.AddOption
+	record []metric.RecordOption
 }
 
-func (t *meters) add(c metric.Int64Counter, r *Row, more ...attribute.KeyValue) {
-	if t.on() {
-		c.Add(context.Background(), 1, labels(r, more...))
+// tagged is what tags are made of.
+type tagged struct{ kind, queue, state, code string }
+
+// mostTags bounds what is kept: codes and queues are the host's.
+const mostTags = 10_000
+
+func (t *meters) tags(of tagged) *tags {
+	if v, ok := t.known.Load(of); ok {
+		return v.(*tags)
 	}
+	kv := []attribute.KeyValue{attribute.String("kind", of.kind), attribute.String("queue", of.queue)}
+	if of.state != "" {
+		kv = append(kv, attribute.String("state", of.state), attribute.String("code", of.code))
+	}
+	set := metric.WithAttributeSet(attribute.NewSet(kv...))
+	made := &tags{[]metric.AddOption{set}, []metric.RecordOption{set}}
+	if t.nKnown.Add(1) > mostTags {
+		t.known.Clear()
+		t.nKnown.Store(0)
+	}
+	t.known.Store(of, made)
+	return made
+}
+
+func (t *meters) of(r *Row) *tags { return t.tags(tagged{kind: r.Kind, queue: r.Queue}) }
+
+func (t *meters) add(c metric.Int64Counter, r *Row) {
+	if t.on() {
+		c.Add(context.Background(), 1, t.of(r).add...)
+	}
+}
+
+// tally counts what is alike in a batch with one call.
+type tally struct {
+	count func(n int64, o []metric.AddOption)
+	tags  *tags
+	n     int64
+}
+
+func (y *tally) one(g *tags) {
+	if g != y.tags {
+		y.flush()
+		y.tags = g
+	}
+	y.n++
+}
+
+func (y *tally) flush() {
+	if y.n > 0 {
+		y.count(y.n, y.tags.add)
+	}
+	y.n = 0
+}
+
+func tallyOf(c metric.Int64Counter) *tally {
+	return &tally{count: func(n int64, o []metric.AddOption) { c.Add(context.Background(), n, o...) }}
 }
 
 func (t *meters) submitted(js []*Job) {
 	if !t.on() {
 		return
 	}
+	y := tallyOf(t.nSubmitted)
 	for _, j := range js {
 		if !j.Joined && !j.Replayed {
-			t.add(t.nSubmitted, &Row{Job: *j})
+			y.one(t.tags(tagged{kind: j.Kind, queue: j.Queue}))
 		}
 	}
+	y.flush()
 }
 
 func (t *meters) claimed(rs []*run) {
@@ -126,18 +186,23 @@ func (t *meters) claimed(rs []*run) {
 	if !t.on() {
 		return
 	}
+	y := &tally{count: func(n int64, o []metric.AddOption) {
+		t.nClaimed.Add(context.Background(), n, o...)
+		t.active.Add(context.Background(), n, o...)
+	}}
 	for _, r := range rs {
-		t.add(t.nClaimed, &r.row)
-		t.active.Add(context.Background(), 1, labels(&r.row))
+		g := t.of(&r.row)
+		y.one(g)
 		w := r.row.Started.Sub(r.row.RunAt)
 		switch {
 		case w < 0 || r.row.Runs > 1 && r.row.Attempt == 0: // when it became ready is not known
 		case r.row.Turn && r.row.Runs == 1:
-			t.turn.Record(context.Background(), w.Seconds(), labels(&r.row))
+			t.turn.Record(context.Background(), w.Seconds(), g.record...)
 		default:
-			t.wait.Record(context.Background(), w.Seconds(), labels(&r.row))
+			t.wait.Record(context.Background(), w.Seconds(), g.record...)
 		}
 	}
+	y.flush()
 }
 
 // since measures a claim or a finish that was asked for at.
@@ -181,14 +246,15 @@ func (t *meters) observe() (stop func()) {
 // ran measures one run, when its handler has returned.
 func (t *meters) ran(r *run, o *outcome) {
 	if t.on() {
-		t.active.Add(context.Background(), -1, labels(&r.row))
-		t.took.Record(context.Background(), r.since(o.at).Seconds(), labels(&r.row))
+		g := t.of(&r.row)
+		t.active.Add(context.Background(), -1, g.add...)
+		t.took.Record(context.Background(), r.since(o.at).Seconds(), g.record...)
 	}
 	r.span.failed(o)
 }
 
-// finished notes what a stored outcome was; done is false when the store refused it.
-func (t *meters) finished(o *outcome, mv *Move, done bool) {
+// finished notes what a stored outcome was, for ended to count; done is false when the store refused it.
+func (t *meters) finished(o *outcome, mv *Move, done bool, ended *tally) {
 	r := o.run
 	if !done {
 		r.span.end("")
@@ -202,13 +268,13 @@ func (t *meters) finished(o *outcome, mv *Move, done bool) {
 		t.add(t.nRetried, &r.row)
 		t.m.log.Info("job failed, retried", r.attrs("err", encode(o.failure()).Code, "again", o.wait)...)
 	case mv.To == Failed && mv.Error != nil:
-		t.final(r, mv, mv.Error.Code)
+		t.final(ended, &r.row, mv, mv.Error.Code)
 		t.m.log.Warn("job failed", r.attrs("code", mv.Error.Code)...)
 	case mv.To == Cancelled:
 		t.add(t.nCancelled, &r.row)
-		t.final(r, mv, CodeCancelled)
+		t.final(ended, &r.row, mv, CodeCancelled)
 	case mv.To.Final():
-		t.final(r, mv, "")
+		t.final(ended, &r.row, mv, "")
 	}
 }
 
@@ -227,8 +293,10 @@ func (t *meters) told(r *run, mv *Move, done bool) {
 	}
 }
 
-func (t *meters) final(r *run, mv *Move, code string) {
-	t.add(t.nFinished, &r.row, attribute.String("state", string(mv.To)), attribute.String("code", code))
+func (t *meters) final(ended *tally, r *Row, mv *Move, code string) {
+	if t.on() {
+		ended.one(t.tags(tagged{r.Kind, r.Queue, string(mv.To), code}))
+	}
 }
 
 func (t *meters) stale(r *run, what string) {
@@ -245,7 +313,9 @@ func (t *meters) swept(r *Row, mv *Move) {
 		t.add(t.nPoison, r)
 	}
 	if mv.To.Final() {
-		t.add(t.nFinished, r, attribute.String("state", string(mv.To)))
+		ended := tallyOf(t.nFinished)
+		t.final(ended, r, mv, "")
+		ended.flush()
 	}
 }
 

@@ -40,12 +40,15 @@ func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 		return mv, nil
 	}
 	r.mu.Lock()
-	cancelled := r.cancelled
+	cancelled, reason := r.cancelled, ""
+	if cancelled {
+		reason = r.more().reason
+	}
 	r.mu.Unlock()
 	again, park := new(againError), parkOf(o.err)
 	switch {
 	case cancelled:
-		return m.cancelledMove(o, r.reason, now), nil
+		return m.cancelledMove(o, reason, now), nil
 	case errors.Is(o.cause, ErrStopping) && !isPermanent(o.err) && park == nil:
 		mv.To, mv.Uncancelled = Ready, true
 		return mv, nil

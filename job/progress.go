@@ -57,10 +57,11 @@ func Report(ctx context.Context, p Progress) error {
 	p.Step, p.Note = cut(p.Step, maxStepText), cut(p.Note, maxNoteText)
 	now := r.m.env.Clock.Now()
 	r.mu.Lock()
-	r.progress.last, r.progress.dirty = p, true
-	due := r.progress.stored.IsZero() || now.Sub(r.progress.stored) >= reportEvery
+	at := &r.more().progress
+	at.last, at.dirty = p, true
+	due := at.stored.IsZero() || now.Sub(at.stored) >= reportEvery
 	if due {
-		r.progress.stored, r.progress.dirty = now, false
+		at.stored, at.dirty = now, false
 	}
 	r.mu.Unlock()
 	if !due {
@@ -68,7 +69,7 @@ func Report(ctx context.Context, p Progress) error {
 	}
 	if err := r.log(ctx, Entry{Progress: &p}); err != nil {
 		r.mu.Lock()
-		r.progress.dirty = true
+		r.more().progress.dirty = true
 		r.mu.Unlock()
 		return err
 	}
@@ -87,10 +88,10 @@ func Beat(ctx context.Context) {
 func (r *run) unstored() *Progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.progress.dirty {
+	if r.rare == nil || !r.rare.progress.dirty {
 		return nil
 	}
-	p := r.progress.last
+	p := r.rare.progress.last
 	return &p
 }
 
@@ -101,10 +102,12 @@ func (m *Manager) storeProgress(ctx context.Context) error {
 	now := m.env.Clock.Now()
 	for _, r := range m.running(func(*run) bool { return true }) {
 		r.mu.Lock()
-		if r.progress.dirty && !r.ended && !r.lost && now.Sub(r.progress.stored) >= reportEvery {
-			p := r.progress.last
-			es, rs = append(es, r.entry(Entry{Progress: &p})), append(rs, r)
-			r.progress.dirty, r.progress.stored = false, now
+		if r.rare != nil && !r.ended && !r.lost {
+			if at := &r.rare.progress; at.dirty && now.Sub(at.stored) >= reportEvery {
+				p := at.last
+				es, rs = append(es, r.entry(Entry{Progress: &p})), append(rs, r)
+				at.dirty, at.stored = false, now
+			}
 		}
 		r.mu.Unlock()
 	}
@@ -126,7 +129,7 @@ func (m *Manager) storeProgress(ctx context.Context) error {
 	}
 	for _, r := range rs {
 		r.mu.Lock()
-		r.progress.dirty = true
+		r.more().progress.dirty = true
 		r.mu.Unlock()
 	}
 	return err

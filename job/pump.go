@@ -51,7 +51,7 @@ func (m *Manager) pumpFlushes(ctx context.Context) {
 // holds less than its share of what is here. Manager.mu is held.
 func (m *Manager) mayFill() bool {
 	n := len(m.pending)
-	if m.stopping || m.executing == 0 || n >= m.cfg.FinishBatch {
+	if m.prompt || m.stopping || m.executing == 0 || n >= m.cfg.FinishBatch {
 		return false
 	}
 	return m.executing > m.cfg.FinishBatch || max(m.taken[0], m.taken[1]) >= busy && n < len(m.runs)/maxFlushes

@@ -61,21 +61,23 @@ func (r *run) useStep(outer, name string) (string, error) {
 	path := strings.TrimPrefix(outer+"/"+name, "/")
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if slices.Contains(r.steps.used, path) {
+	used := &r.more().steps.used
+	if slices.Contains(*used, path) {
 		return "", Permanent(invalid("Step", "name %q is used twice in one run", path))
 	}
-	r.steps.used = append(r.steps.used, path)
+	*used = append(*used, path)
 	return path, nil
 }
 
 // stepValue is what an earlier run stored. A first run has no earlier one to ask for.
 func (r *run) stepValue(ctx context.Context, path string) (json.RawMessage, bool, error) {
 	r.mu.Lock()
+	known := &r.more().steps
 	if r.row.Runs <= 1 && r.row.RetryOf == "" {
-		r.steps.loaded = true
+		known.loaded = true
 	}
-	if r.steps.loaded {
-		v, ok := r.steps.done[path]
+	if known.loaded {
+		v, ok := known.done[path]
 		r.mu.Unlock()
 		return v, ok, nil
 	}
@@ -96,7 +98,7 @@ func (r *run) stepValue(ctx context.Context, path string) (json.RawMessage, bool
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.steps.loaded, r.steps.done = true, done
+	known.loaded, known.done = true, done
 	v, ok := done[path]
 	return v, ok, nil
 }

@@ -71,6 +71,7 @@ type Store interface {
 	// 4. ParentEpoch != 0: the parent must be running at that epoch, else store.ErrConflict and nothing is written.
 	// 5. It locks no row of a key, a line or a holder and waits for no claim, finish or other Insert of the same key.
 	// 6. Steps of a new row are stored with it.
+	// 7. The answer may be rows itself, filled in so that the same call can be repeated.
 	Insert(ctx context.Context, tx store.Tx, rows []Row) ([]Row, error)
 
 	// List finds rows. See Find. A missing id is simply absent from the answer.

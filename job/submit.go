@@ -9,6 +9,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/drover-cloud/drover/store"
@@ -65,9 +66,12 @@ func (m *Manager) submit(ctx context.Context, tx store.Tx, rs []Request) ([]*Job
 			return nil, err
 		}
 	}
+	outer := ctx
 	ctx, end := m.meters.submitting(ctx, len(rs))
-	s := submission{m: m, parent: parent, rows: make([]Row, len(rs)), asked: rs}
+	s := submission{m: m, parent: parent, asked: rs, trace: traceOf(outer, ctx)}
+	give := s.room(tx)
 	js, err := s.run(ctx, tx)
+	give()
 	if err != nil && ctx.Err() != nil && parent != nil && parent.isLost() {
 		err = parent.lostCause()
 	}
@@ -82,15 +86,33 @@ type submission struct {
 	asked  []Request
 	rows   []Row
 	named  bool // ids are drawn
+	trace  string
 
 	admitted bool
 	grown    int // children that the running job has got
 }
 
+// rooms are for the rows of submissions, which are large.
+var rooms = sync.Pool{New: func() any { return new([]Row) }}
+
+// room makes room for the rows, which the answer gives back: then nobody has any of them.
+func (s *submission) room(tx store.Tx) (give func()) {
+	if tx != nil || !s.m.lean() || s.m.heard() {
+		s.rows = make([]Row, len(s.asked))
+		return func() {}
+	}
+	p := rooms.Get().(*[]Row)
+	*p = slices.Grow((*p)[:0], len(s.asked))
+	s.rows = (*p)[:len(s.asked)]
+	return func() {
+		clear(s.rows)
+		rooms.Put(p)
+	}
+}
+
 func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error) {
-	trace := traceparent(ctx)
 	for i := range s.asked {
-		if s.rows[i], err = s.row(ctx, &s.asked[i], trace); err != nil {
+		if s.rows[i], err = s.row(ctx, &s.asked[i], s.trace); err != nil {
 			return nil, &BatchError{i, err}
 		}
 	}
@@ -98,7 +120,7 @@ func (s *submission) run(ctx context.Context, tx store.Tx) (js []*Job, err error
 		defer func() {
 			if err == nil {
 				s.parent.mu.Lock()
-				s.parent.children += s.grown
+				s.parent.more().children += s.grown
 				s.parent.mu.Unlock()
 			}
 		}()
@@ -296,7 +318,7 @@ func (s *submission) bound(ctx context.Context, tx store.Tx, rows []Row) error {
 	}
 	r := s.parent
 	r.mu.Lock()
-	n, counted := r.children, r.counted || r.row.Runs <= 1
+	n, counted := r.more().children, r.counted || r.row.Runs <= 1
 	r.mu.Unlock()
 	if !counted {
 		all, err := s.m.countChildren(ctx, tx, r.row.ID)
@@ -305,7 +327,7 @@ func (s *submission) bound(ctx context.Context, tx store.Tx, rows []Row) error {
 		}
 		n = all - s.grown
 		r.mu.Lock()
-		r.children, r.counted = n, true
+		r.more().children, r.counted = n, true
 		r.mu.Unlock()
 	}
 	if n+s.grown > maxChildren {
@@ -406,6 +428,14 @@ func (r *Row) public() *Job {
 		delete(j.Identity, traceKey)
 	}
 	return &j
+}
+
+// own is public of a row that belongs to nobody else.
+func (r *Row) own() *Job {
+	if _, ok := r.Identity[traceKey]; ok {
+		return r.public()
+	}
+	return &r.Job
 }
 
 func with(m map[string]string, k, v string) map[string]string {

@@ -25,6 +25,15 @@ func traceparent(ctx context.Context) string {
 	return "00-" + sc.TraceID().String() + "-" + sc.SpanID().String() + "-" + hex.EncodeToString([]byte{byte(sc.TraceFlags())})
 }
 
+// traceOf is what travels with the jobs of a submission: its span, ctx's. A span that is not sampled and begins its trace tells
+// nobody anything: then there is none, and each run is sampled by itself.
+func traceOf(caller, ctx context.Context) string {
+	if !trace.SpanContextFromContext(ctx).IsSampled() && !trace.SpanContextFromContext(caller).IsValid() {
+		return ""
+	}
+	return traceparent(ctx)
+}
+
 // remoteSpan reads what traceparent wrote; anything else is no span.
 func remoteSpan(s string) (sc trace.SpanContext) {
 	if len(s) != 55 || s[:3] != "00-" || s[35] != '-' || s[52] != '-' {

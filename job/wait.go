@@ -307,6 +307,11 @@ func (w *watcher) look(ctx context.Context) (row *Row, err error) {
 // 10 000 block so on this node, [ErrOverloaded]. Its turn is lent to its descendants of the same key, one after another; Wait
 // returns when it has the turn back. Of any other job that waits for a key which the handler holds: [syncqueue.ErrReentrant].
 func (m *Manager) Wait(ctx context.Context, id string) (*Job, error) {
+	if m.prompt { // most jobs that are asked for one after another are final by then
+		if j, err := m.Get(ctx, id); err != nil || j.State.Final() {
+			return j, err
+		}
+	}
 	w, j, err := m.watch(ctx, id)
 	if err != nil {
 		return nil, err
@@ -372,13 +377,14 @@ func (r *run) lend(id string) (back func(), err error) {
 	}
 	poke(r.m.wake)
 	r.mu.Lock()
-	r.waitsFor = append(slices.Clone(r.waitsFor), id)
+	more := r.more()
+	more.waitsFor = append(slices.Clone(more.waitsFor), id)
 	r.mu.Unlock()
 	return func() {
 		shift(1)
 		r.mu.Lock()
-		i := slices.Index(r.waitsFor, id)
-		r.waitsFor = slices.Delete(slices.Clone(r.waitsFor), i, i+1)
+		i := slices.Index(more.waitsFor, id)
+		more.waitsFor = slices.Delete(slices.Clone(more.waitsFor), i, i+1)
 		r.mu.Unlock()
 	}, nil
 }

@@ -53,7 +53,7 @@ func TestAuditRepairs(t *testing.T) {
 		_, err = s.Jobs().Claim(ctx, x, claim(tok, 1))
 		return err
 	})
-	first := s.jobs.rows["1"]
+	first := s.jobs.row("1")
 	in(t, &s, func(ctx context.Context, x store.Tx) error {
 		_, err := s.Jobs().Move(ctx, x, []job.Move{{ID: "2", From: job.Waiting, To: job.Parked}, {ID: "1", From: job.Running, To: job.Succeeded, Epoch: first.Epoch}})
 		return err
@@ -156,7 +156,8 @@ func (j *jobTables) fresh() *jobTables {
 	f.init()
 	f.policies = j.policies
 	for r := range j.bySeq.all() {
-		f.remember(&rec{image: r.image})
+		i := *r.image
+		f.remember(&rec{image: &i})
 	}
 	f.settle(nil, nil)
 	return &f
@@ -221,7 +222,7 @@ func (s *Store) random(ctx context.Context, x store.Tx, r *rand.Rand, tok lease.
 		if *n == 0 {
 			return nil
 		}
-		old := s.jobs.rows[fmt.Sprint(1+r.IntN(*n))]
+		old := s.jobs.row(fmt.Sprint(1 + r.IntN(*n)))
 		if old == nil {
 			return nil
 		}

@@ -24,7 +24,8 @@ func (j jobs) Turns() syncqueue.Store { return j.s.Queues() }
 
 // rec is a stored job. Its place in every index follows from its present fields alone.
 type rec struct {
-	image
+	*image         // nil: packed is what there is
+	packed *packed // of a final row
 	bucket *bucket
 }
 
@@ -67,7 +68,9 @@ type jobTables struct {
 	settings  map[string]bool          // that are on
 
 	logs   map[string]*jobLog
-	images []image // before-images of the open transaction
+	images []image  // before-images of the open transaction
+	loose  []*rec   // final or opened in the open transaction
+	spare  []*image // for new rows
 }
 
 // scope is a name and what it is unique in.
@@ -81,6 +84,7 @@ type queue struct {
 
 // bucket is a queue's part of one kind.
 type bucket struct {
+	of                 *jobTables
 	queue, kind, topic string
 	levels             []level // claimable: ready, or the waiter its line offers; by priority, none empty
 	ended              set     // final, by Ended
@@ -169,20 +173,20 @@ func (t *tx) revise(r *rec, f func(r *rec)) {
 func (t *tx) save(r *rec) {
 	j := &t.s.jobs
 	t.undo = append(t.undo, undo{r: r, image: len(j.images)})
-	j.images = append(j.images, r.image)
+	j.images = append(j.images, *r.image)
 }
 
 func (t *tx) restore(u undo) {
 	j := &t.s.jobs
 	j.unindex(u.r)
-	u.r.image = j.images[u.image]
+	*u.r.image = j.images[u.image]
 	j.index(u.r)
 }
 
 // insert adds a row for good; forget is its reverse.
 func (t *tx) insert(r *rec) {
 	t.s.jobs.remember(r)
-	t.onRollback(func() { t.s.jobs.forget(r) })
+	t.undo = append(t.undo, undo{r: r, image: -1})
 }
 
 func (t *tx) remove(r *rec) {

@@ -26,7 +26,7 @@ func (j jobs) Claim(_ context.Context, x store.Tx, c job.Claim) (job.Claimed, er
 	var out job.Claimed
 	d := t.dealer(c)
 	if c.Max > 0 {
-		d.rows = make([]job.Row, 0, d.expected())
+		d.rows = slices.Grow(c.Into[:0], d.expected())
 		for r := d.next(); r != nil; r = d.next() {
 			if j.s.jobs.needsTurn(r) && r.State == job.Ready && !r.Turn { // its kind became limited meanwhile
 				t.update(r, func(r *rec) { r.joinLine(t) })

@@ -93,7 +93,7 @@ func take(rows []*rec, seq iter.Seq[*rec], limit int) []*rec {
 func (j *jobTables) byID(ids []string) []*rec {
 	rows := make([]*rec, 0, len(ids))
 	for _, id := range ids {
-		if r := j.rows[id]; r != nil {
+		if r := j.row(id); r != nil {
 			rows = append(rows, r)
 		}
 	}
@@ -146,7 +146,7 @@ func until(s *set, key int64) iter.Seq[*rec] {
 	return func(yield func(*rec) bool) {
 		for _, chunk := range s.chunks {
 			for _, e := range chunk {
-				if e.key > key || !yield(e.r) {
+				if e.key > key || !yield(e.r.open()) {
 					return
 				}
 			}
@@ -163,7 +163,7 @@ func (j *jobTables) retained(f *job.Find) []*rec {
 		}
 		n := 0
 		for r := range until(&b.ended, micros(f.Before)) {
-			if p := j.rows[r.Parent]; p != nil && !final(p.State) {
+			if p := j.row(r.Parent); p != nil && !final(p.State) {
 				continue
 			}
 			rows = append(rows, r)

@@ -67,6 +67,7 @@ func (j *jobTables) index(r *rec) {
 		}
 	case job.Succeeded, job.Failed, job.Cancelled:
 		r.bucket.ended.add(micros(r.Ended), r)
+		j.loose = append(j.loose, r)
 		return
 	}
 	if r.waits != nil {
@@ -156,7 +157,7 @@ func (j *jobTables) bucketOf(name, kind string) *bucket {
 	}
 	b := q.kinds[kind]
 	if b == nil {
-		b = &bucket{queue: name, kind: kind, topic: q.topic}
+		b = &bucket{of: j, queue: name, kind: kind, topic: q.topic}
 		q.kinds[kind] = b
 		i, _ := slices.BinarySearchFunc(j.buckets, b, func(x, y *bucket) int {
 			return cmp.Or(cmp.Compare(x.queue, y.queue), cmp.Compare(x.kind, y.kind))

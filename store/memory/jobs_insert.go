@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
@@ -20,28 +21,39 @@ func (j jobs) Insert(_ context.Context, x store.Tx, rows []job.Row) ([]job.Row, 
 			return nil, errors.New("memory: a job needs an id and a queue")
 		}
 		if e := rows[i].ParentEpoch; e != 0 {
-			p := j.s.jobs.rows[rows[i].Parent]
+			p := j.s.jobs.row(rows[i].Parent)
 			if p == nil || p.State != job.Running || p.Epoch != e {
 				return nil, store.ErrConflict
 			}
 		}
 	}
 	defer j.s.jobs.settle(t, nil)
-	answer := make([]job.Row, len(rows))
+	answer := rows
 	for i := range rows {
-		if met, field := j.s.jobs.meets(&rows[i]); met != nil {
+		met, field := j.s.jobs.meets(&rows[i])
+		if (met != nil || rows[i].Steps != nil) && &answer[0] == &rows[0] { // what was asked for is to be kept
+			answer = slices.Clone(rows)
+		}
+		if met != nil {
 			answer[i] = met.out()
 			answer[i].Met = field
 			continue
 		}
-		answer[i] = t.enter(&rows[i]).out()
+		t.enter(&rows[i]).answer(&answer[i])
 	}
 	return answer, nil
 }
 
+// answer makes row, as it was asked for, what is stored.
+func (r *rec) answer(row *job.Row) {
+	row.Seq, row.Place, row.Rev, row.Epoch, row.Met, row.Steps = r.Seq, r.Place, r.Rev, r.Epoch, r.Met, r.Steps
+	row.Created, row.Updated, row.Deadline, row.RunAt = r.Created, r.Updated, r.Deadline, r.RunAt
+	row.State, row.Lender = r.State, r.Lender
+}
+
 // meets finds the row that keeps this one out, and by what.
 func (j *jobTables) meets(r *job.Row) (*rec, string) {
-	if m := j.rows[r.ID]; m != nil {
+	if m := j.row(r.ID); m != nil {
 		return m, "id"
 	}
 	if r.Idem != "" {
@@ -64,7 +76,8 @@ func (j *jobTables) meets(r *job.Row) (*rec, string) {
 
 // enter stores a new row in its first state.
 func (t *tx) enter(row *job.Row) *rec {
-	r := &rec{image: image{Row: *row}}
+	r := &rec{image: t.s.jobs.newImage()}
+	r.Row = *row
 	r.Seq, r.Place, r.Rev, r.Epoch, r.Met, r.Steps = t.nextSeq(), 0, 1, 0, "", nil
 	r.Created, r.Updated = t.now, t.now
 	r.Identity = maps.Clone(row.Identity)

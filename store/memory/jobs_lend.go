@@ -52,7 +52,7 @@ func (j *jobTables) choose(r *rec) {
 		if _, left := j.legacies[r.Lender]; left {
 			return
 		}
-		o := j.rows[r.Lender]
+		o := j.row(r.Lender)
 		if o != nil && o.Turn && o.Sync == r.Sync {
 			return
 		}
@@ -67,7 +67,7 @@ func (j *jobTables) lends(l *line) bool {
 	if _, left := j.legacies[l.key.ID]; left {
 		return true
 	}
-	r := j.rows[l.key.ID]
+	r := j.row(l.key.ID)
 	switch {
 	case r == nil || !r.Turn:
 		return true
@@ -109,7 +109,7 @@ func (j *jobTables) spend(lender string) *line {
 // a turn that was left to them passes on when there are none.
 func (t *tx) lend(l *line, run func(r *rec) bool) (changed bool) {
 	j := &t.s.jobs
-	lender := j.rows[l.key.ID]
+	lender := j.row(l.key.ID)
 	if l.taken() == 0 && lender != nil && lender.Turn {
 		switch {
 		case lender.State == job.Waiting:

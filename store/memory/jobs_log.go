@@ -23,7 +23,7 @@ func (j jobs) Log(_ context.Context, x store.Tx, es []job.Entry) error {
 	sealed := map[string]bool{}
 	for i := range es {
 		e := &es[i]
-		r := j.s.jobs.rows[e.JobID]
+		r := j.s.jobs.row(e.JobID)
 		if r == nil || r.State != job.Running || r.Epoch != e.Epoch {
 			return store.ErrConflict
 		}
@@ -57,12 +57,12 @@ func (t *tx) note(e job.Entry) {
 		t.onRollback(func() { *log = old })
 	}
 	if e.Topic != "" {
-		t.revise(t.s.jobs.rows[e.JobID], func(r *rec) { r.subscribe(e.Topic) })
+		t.revise(t.s.jobs.row(e.JobID), func(r *rec) { r.subscribe(e.Topic) })
 	}
 	if e.Progress == nil && e.Resource == "" && e.Mark == 0 && e.Seal == nil {
 		return
 	}
-	t.update(t.s.jobs.rows[e.JobID], func(r *rec) {
+	t.update(t.s.jobs.row(e.JobID), func(r *rec) {
 		if e.Progress != nil {
 			r.Progress = *e.Progress
 		}

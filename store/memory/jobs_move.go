@@ -93,7 +93,7 @@ func allowed(m *job.Move) error {
 }
 
 func (t *tx) moveOne(m *job.Move) bool {
-	r := t.s.jobs.rows[m.ID]
+	r := t.s.jobs.row(m.ID)
 	if r == nil {
 		return false
 	}

@@ -30,14 +30,24 @@ func (j *jobTables) query(now time.Time, q *job.Query) (rows []*rec, next string
 		}
 	}
 	fits := matcher(now, q)
+	var room image
 	for r := range j.candidates(q, from) {
-		if !fits(r) {
+		look := r
+		if r.image == nil { // most do not fit: these stay packed
+			if q.States == nil || !slices.Contains(q.States, r.packed.state) {
+				continue
+			}
+			room = image{}
+			r.packed.into(&room, r.bucket)
+			look = &rec{image: &room, bucket: r.bucket}
+		}
+		if !fits(look) {
 			continue
 		}
 		if len(rows) == limit {
 			return rows, strconv.FormatInt(rows[limit-1].Seq, 10), nil
 		}
-		rows = append(rows, r)
+		rows = append(rows, r.open())
 	}
 	return rows, "", nil
 }
@@ -49,7 +59,7 @@ func (j *jobTables) candidates(q *job.Query, from int64) iter.Seq[*rec] {
 		s = j.children[q.Parent]
 	case q.Root != "":
 		s = &set{}
-		if r := j.rows[q.Root]; r != nil {
+		if r := j.row(q.Root); r != nil {
 			s.add(r.Seq, r)
 		}
 		if tree := j.trees[q.Root]; tree != nil {
@@ -77,7 +87,7 @@ func (j *jobTables) candidates(q *job.Query, from int64) iter.Seq[*rec] {
 	case q.Newest:
 		return s.before(from, math.MinInt64)
 	}
-	return s.after(from, math.MaxInt64)
+	return s.shut(from, math.MaxInt64)
 }
 
 func liveOnly(states []job.State) bool { return !slices.ContainsFunc(states, final) }

@@ -74,7 +74,7 @@ func (r *rec) park(t *tx, p *job.Parking) {
 	w.conditions, w.wakeAt = p.Conditions, normal(p.WakeAt)
 	joins := slices.Clone(w.joins)
 	for _, id := range p.Jobs {
-		if o := t.s.jobs.rows[id]; o != nil && !final(o.State) {
+		if o := t.s.jobs.row(id); o != nil && !final(o.State) {
 			joins = append(joins, id)
 		}
 	}
@@ -146,7 +146,7 @@ func (t *tx) ended(ids []string) []job.Row {
 }
 
 func (t *tx) signalOne(id string, s *job.Signal, out *job.Signalled) {
-	r := t.s.jobs.rows[id]
+	r := t.s.jobs.row(id)
 	if r == nil {
 		return
 	}

@@ -24,6 +24,7 @@ type Store struct {
 	turn  chan struct{} // holds one token: the right to run a transaction
 	clock drover.Clock
 	last  time.Time // the highest Now given out, guarded by turn
+	undo  []undo    // room for the next transaction's, guarded by turn
 	hints hub.Hub
 	tables
 	members *members.Driver
@@ -47,13 +48,22 @@ func (s *Store) init() {
 	})
 }
 
-// tx is an open transaction: mutators push what undoes them.
+// tx is an open transaction, and the ctx of what runs in it: mutators push what undoes them.
 type tx struct {
+	context.Context
 	s     *Store
 	now   time.Time
 	undo  []undo
 	hints []string
 	done  bool
+}
+
+// Value tells that a ctx is one of a transaction.
+func (t *tx) Value(key any) any {
+	if key == (inTx{t.s}) {
+		return t
+	}
+	return t.Context.Value(key)
 }
 
 func (t *tx) Now() time.Time { return t.now }
@@ -63,7 +73,7 @@ func (t *tx) Hint(topic string) {
 	}
 }
 
-// undo is one step of a rollback: f, or the image of a job's row.
+// undo is one step of a rollback: f, or the image of a job's row, −1: the row is new.
 type undo struct {
 	f     func()
 	r     *rec
@@ -80,9 +90,12 @@ func (t *tx) onRollback(f func()) { t.undo = append(t.undo, undo{f: f}) }
 
 func (t *tx) rollback() {
 	for _, u := range slices.Backward(t.undo) {
-		if u.f != nil {
+		switch {
+		case u.f != nil:
 			u.f()
-		} else {
+		case u.image < 0:
+			t.s.jobs.forget(u.r)
+		default:
 			t.restore(u)
 		}
 	}
@@ -118,13 +131,13 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, x store.T
 	case <-ctx.Done():
 		return fmt.Errorf("memory: not begun: %w", ctx.Err())
 	}
-	t := s.begin()
+	t := s.begin(ctx)
 	committed := false
 	defer func() { s.end(t, committed) }()
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("memory: not begun: %w", err)
 	}
-	if err := fn(context.WithValue(ctx, inTx{s}, true), t); err != nil {
+	if err := fn(t, t); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -135,8 +148,8 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, x store.T
 }
 
 // begin opens a transaction for the holder of the turn. Now never goes backwards.
-func (s *Store) begin() *tx {
-	t := &tx{s: s, now: s.clock.Now().UTC().Truncate(time.Microsecond)}
+func (s *Store) begin(ctx context.Context) *tx {
+	t := &tx{Context: ctx, s: s, undo: s.undo[:0], now: s.clock.Now().UTC().Truncate(time.Microsecond)}
 	if t.now.Before(s.last) {
 		t.now = s.last
 	}
@@ -151,11 +164,20 @@ func (s *Store) end(t *tx, committed bool) {
 		t.rollback()
 	}
 	s.jobs.dropImages()
+	s.jobs.pack()
+	clear(t.undo)
+	if s.undo = t.undo; cap(s.undo) > 8192 {
+		s.undo = nil
+	}
+	t.undo = nil
 	s.turn <- struct{}{}
 	if committed {
 		s.hints.Send(t.hints)
 	}
 }
+
+// Prompt tells components that a transaction neither hangs nor costs much here.
+func (s *Store) Prompt() {}
 
 // Notifier wakes sleepers of this process, after commit.
 func (s *Store) Notifier() store.Notifier { return &s.hints }

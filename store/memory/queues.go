@@ -250,7 +250,7 @@ func (j *jobTables) mend(l *line) (wrong bool) {
 	purge := func(s *set, belongs func(r *rec) bool) {
 		for _, chunk := range slices.Clone(s.chunks) {
 			for _, e := range slices.Clone(chunk) {
-				if j.rows[e.r.ID] != e.r || final(e.r.State) || !belongs(e.r) {
+				if r := e.r.open(); j.rows[r.ID] != r || final(r.State) || !belongs(r) {
 					wrong = s.remove(e.key, e.r) || wrong
 				}
 			}

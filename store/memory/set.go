@@ -99,14 +99,27 @@ func (s *set) first() *rec {
 	if s.n == 0 {
 		return nil
 	}
-	return s.chunks[0][0].r
+	return s.chunks[0][0].r.open()
 }
 
 // all goes through the set in order; the set must not change meanwhile.
 func (s *set) all() iter.Seq[*rec] { return s.after(-1<<63, -1<<63) }
 
 // after goes through what lies behind (key, seq), in order.
-func (s *set) after(key, seq int64) iter.Seq[*rec] {
+func (s *set) after(key, seq int64) iter.Seq[*rec] { return readable(s.shut(key, seq)) }
+
+func readable(rows iter.Seq[*rec]) iter.Seq[*rec] {
+	return func(yield func(*rec) bool) {
+		for r := range rows {
+			if !yield(r.open()) {
+				return
+			}
+		}
+	}
+}
+
+// shut is after, with rows as they are kept.
+func (s *set) shut(key, seq int64) iter.Seq[*rec] {
 	return func(yield func(*rec) bool) {
 		at := entry{key: key, seq: seq}
 		for _, chunk := range s.chunks[s.chunkOf(at):] {
@@ -119,7 +132,7 @@ func (s *set) after(key, seq int64) iter.Seq[*rec] {
 	}
 }
 
-// before goes backwards through what lies before (key, seq).
+// before goes backwards through what lies before (key, seq), with rows as they are kept.
 func (s *set) before(key, seq int64) iter.Seq[*rec] {
 	return func(yield func(*rec) bool) {
 		at := entry{key: key, seq: seq}

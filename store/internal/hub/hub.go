@@ -36,20 +36,21 @@ func (h *Hub) Send(topics []string) {
 	if len(topics) == 0 {
 		return
 	}
-	var sent map[string]bool
-	if len(topics) > 1 {
-		sent = make(map[string]bool, len(topics))
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, t := range topics {
-		if sent[t] {
+	var sent map[string]bool
+	for _, t := range topics { // most have no sleeper
+		subs := h.subs[t]
+		if len(subs) == 0 || sent[t] {
 			continue
 		}
-		if sent != nil {
+		if len(topics) > 1 {
+			if sent == nil {
+				sent = map[string]bool{}
+			}
 			sent[t] = true
 		}
-		for c := range h.subs[t] {
+		for c := range subs {
 			select {
 			case c <- struct{}{}:
 			default:
