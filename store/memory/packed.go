@@ -102,7 +102,7 @@ func (j *jobTables) pack() {
 func (r *rec) packable() bool {
 	i := r.image
 	return i.Root == i.ID && i.Kind == r.bucket.kind && i.Queue == r.bucket.queue && (i.Account == "" || i.Account == i.Identity["account"]) &&
-		i.Name == "" && i.Parent == "" && i.RetryOf == "" && i.Idem == "" && i.Unique == "" && i.Print == "" && i.Lender == "" && i.Met == "" &&
+		i.Name == "" && i.Parent == "" && i.RetryOf == "" && i.Idem == "" && i.Unique == "" && i.Print == "" && i.Lender == "" && i.Met == "" && i.Trace == "" &&
 		i.CancelBy == "" && i.CancelReason == "" && i.CancelAt.IsZero() && i.RunUntil.IsZero() && i.WakeAt.IsZero() && i.since.IsZero() &&
 		i.Wakes == nil && i.Steps == nil && i.Conditions == nil && i.Joins == nil && i.Inbox == nil && i.waits == nil &&
 		i.Depth == 0 && i.ParentEpoch == 0 && !i.Detached && !i.Joined && !i.Replayed && !i.Turn &&
