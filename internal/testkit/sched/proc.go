@@ -2,6 +2,7 @@ package sched
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -133,7 +134,7 @@ func (p *Proc) After(d time.Duration) <-chan time.Time {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	if p.rate != 1 {
-		d = time.Duration(float64(d) / p.rate)
+		d = time.Duration(math.Ceil(float64(d) / p.rate)) // never 0: a caller that waits for its clock's next tick would spin
 	}
 	g.timers++
 	residue := 1 + p.slot*perSlot + int(g.draws.name%perSlot) // no counter in it: a loop may go round once more without effect
