@@ -5,7 +5,9 @@ go 1.26.0
 require (
 	github.com/adhocore/gronx v1.20.4
 	github.com/benbjohnson/clock v1.3.5
+	github.com/bradfitz/gomemcache v0.0.0-20260422231931-4d751bb6e37c
 	github.com/cenkalti/backoff/v4 v4.3.0
+	github.com/go-zookeeper/zk v1.0.4
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/mattn/go-isatty v0.0.20
 	github.com/uptrace/bun v1.3.0
