@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestHostBuild builds a module of a host's own that uses jobs on the memory store: no database driver, bun, libvirt or
-// broker comes with it.
+// TestHostBuild builds a module of a host's own that uses jobs and membership in memory: no database driver, bun, libvirt,
+// broker, ZooKeeper or memcached client comes with it.
 func TestHostBuild(t *testing.T) {
 	repo, err := os.Getwd()
 	if err != nil {
@@ -38,6 +38,8 @@ import (
 	"context"
 
 	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/servicegroup"
+	members "github.com/drover-cloud/drover/servicegroup/memory"
 	"github.com/drover-cloud/drover/store/memory"
 )
 
@@ -45,6 +47,9 @@ func main() {
 	var db memory.Store
 	m, err := job.New(job.Config{DB: &db})
 	if err != nil {
+		panic(err)
+	}
+	if _, err := servicegroup.New(servicegroup.Config{Driver: members.New()}); err != nil {
 		panic(err)
 	}
 	job.Handle(m, "hello", func(ctx context.Context, name string) (string, error) { return "hello " + name, nil })
@@ -62,10 +67,10 @@ func main() {
 	}
 	run("build", "-o", os.DevNull, ".")
 	deps := run("list", "-deps", ".")
-	for _, forbidden := range []string{"uptrace/bun", "database/sql", "jackc/pgx", "modernc.org", "libvirt", "amqp", "nats", "zookeeper", "memcache", "drover/testkit", "drover/internal/testkit", "testing"} {
+	for _, forbidden := range []string{"uptrace/bun", "database/sql", "jackc/pgx", "modernc.org", "libvirt", "amqp", "nats", "zookeeper/zk", "gomemcache", "servicegroup/db", "servicegroup/zk", "servicegroup/memcached", "drover/testkit", "drover/internal/testkit", "testing"} {
 		for pkg := range strings.Lines(deps) {
 			if pkg = strings.TrimSpace(pkg); strings.Contains(pkg, forbidden) {
-				t.Errorf("a host of jobs in memory pulls in %s", pkg)
+				t.Errorf("a host of jobs and membership in memory pulls in %s", pkg)
 			}
 		}
 	}

@@ -24,6 +24,7 @@ type track struct {
 	moved     bool // its incarnation or beat changed with the last read
 	absent    bool // not in the last read
 	late      bool // Down for lateness: only a beat changes that
+	warm      bool // Unknown, WarmUp: silent when first seen, but so was the driver
 	held      bool // Unknown, Mass
 	confirmed bool // an operator says it is down
 }
@@ -65,6 +66,8 @@ func (k *tracks) absorb(all []Member, at time.Time, gap bool) {
 			k.by[key], k.keys, added = t, append(k.keys, key), true
 		case !t.absent && m.Incarnation < t.rec.Incarnation: // two of one ID
 			continue
+		case m.Age == Forever && m.Incarnation == t.rec.Incarnation: // only that it is not there
+			m = t.rec.missing(m)
 		case m.Incarnation != t.rec.Incarnation || m.Beat != t.rec.Beat || m.Beat == 0 && m.Age == 0 && !m.Lapsed:
 			t.moved, t.changed = true, at
 		}
@@ -88,6 +91,12 @@ func (k *tracks) absorb(all []Member, at time.Time, gap bool) {
 	}
 }
 
+// missing is m with what m, absent, says: the driver may know no more than that.
+func (m Member) missing(now Member) Member {
+	m.Age, m.Lapsed, m.Mark, m.State, m.Reason = now.Age, now.Lapsed, now.Mark, now.State, now.Reason
+	return m
+}
+
 // verdict of the rules that look at one member.
 type verdict int
 
@@ -96,6 +105,7 @@ const (
 	isDown
 	candidate // for Down: the guard decides
 	waiting   // a candidate soon
+	unsure    // Unknown for now
 )
 
 // judge turns the evidence of the read that started at at into states. The caller holds mu.
@@ -119,7 +129,9 @@ func (g *Group) judge(at time.Time, first bool) {
 			if t.rec.Health.State == "failing" && g.cfg.Critical {
 				t.reason = Stalled
 			}
-			t.late, t.held, t.confirmed = false, false, false
+			t.late, t.held, t.confirmed, t.warm = false, false, false, false
+		case v == unsure:
+			t.state, t.reason, t.warm = Unknown, WarmUp, true
 		case v == candidate && k.frozen && !t.confirmed && !g.overdue(t, at):
 			if !t.held {
 				t.held, t.heldAt = true, at
@@ -136,7 +148,7 @@ func (g *Group) judge(at time.Time, first bool) {
 
 // fell makes t Down, for the reason its record gives.
 func (g *Group) fell(t *track) {
-	t.state, t.held, t.confirmed = Down, false, false
+	t.state, t.held, t.confirmed, t.warm = Down, false, false, false
 	switch {
 	case t.rec.Mark == ForcedDown:
 		t.reason = Forced
@@ -156,6 +168,10 @@ func (g *Group) verdict(t *track, at time.Time, first bool) verdict {
 		return isDown
 	case t.late && !t.moved:
 		return isDown
+	case t.fresh && age > down && first && g.reader.outage:
+		return unsure
+	case t.warm && !t.moved && age > down && quiet <= down-g.cfg.every():
+		return unsure
 	case t.fresh && age > down && (!first || age > longDead*down):
 		return isDown
 	case t.fresh && age <= down && !lapsed:
@@ -180,7 +196,7 @@ type guarded struct {
 
 // count adds t; marked members count for nothing.
 func (g *Group) count(c *guarded, t *track, v verdict, at time.Time) {
-	if t.rec.Mark != "" || v == isDown {
+	if t.rec.Mark != "" || v == isDown || v == unsure {
 		return
 	}
 	recent := !t.upAt.IsZero() && at.Sub(t.upAt) <= g.cfg.Down

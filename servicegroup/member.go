@@ -61,7 +61,7 @@ const (
 	Stalled     Reason = "stalled"      // it beats, but its health is failing
 	DriverError Reason = "driver-error" // nothing was read for longer than Config.Down
 	Mass        Reason = "mass"         // one of too many that vanished at once
-	WarmUp      Reason = "warm-up"      // nothing was read yet
+	WarmUp      Reason = "warm-up"      // nothing was read yet, or for the first time after an outage of the driver
 	Never       Reason = "never"        // never seen
 )
 

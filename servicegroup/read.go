@@ -22,6 +22,7 @@ type reader struct {
 	latest time.Time // start of the last read, successful or not
 	failed bool      // logged
 	stale  bool      // as last published
+	outage bool      // the first successful read came after failed ones: beats cannot have got through either
 }
 
 // stepRead reads the group if that is due.
@@ -76,6 +77,10 @@ func (g *Group) read(ctx context.Context) error {
 		g.refresh(now)
 		return err
 	}
+	first := r.last.IsZero()
+	if first {
+		r.outage = r.failed
+	}
 	if r.failed {
 		g.log.Info("group read again", "outage", now.Sub(r.last))
 		r.failed = false
@@ -84,7 +89,6 @@ func (g *Group) read(ctx context.Context) error {
 		return nil
 	}
 	gap := !r.last.IsZero() && start.Sub(r.last) > g.cfg.every()*3/2
-	first := r.last.IsZero()
 	r.last = start
 	g.known.absorb(all, start, gap)
 	g.judge(start, first)

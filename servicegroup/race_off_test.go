@@ -1,0 +1,5 @@
+//go:build !race
+
+package servicegroup_test
+
+const raceEnabled = false
