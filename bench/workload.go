@@ -34,6 +34,8 @@ var workloads = []workload{
 	{"P17", "memory store, in process: submit, work, wait", "jobs/s", p17, []bar{{"median", ">=", 400_000}}},
 	{"P18", "syncqueue.Local, a task of one key", "ns", p18, []bar{{"median", "<=", 200}, {"ns with 10 000 keys", "<=", 500}, {"allocations", "<=", 3}}},
 	{"P19", "dispatch: six stages, 10 parameters, sync", "ns", p19, []bar{{"median", "<=", 2000}, {"allocations", "<=", 12}}},
+	{"P21", "servicegroup: 10 000 members that beat each 10 s, and one that watches: PostgreSQL's processor time", "cores", p21,
+		[]bar{{"median", "<=", 0.1}, {"view refresh p99 ms", "<=", 50}}},
 	{"P26", "refserver: listVirtualMachines by name over 1 000 machines, clients in the same process", "requests/s", p26,
 		[]bar{{"median", ">=", 3000}, {"MiB of 1 000 holds", "<=", 40}, {"queries/s of 1 000 holds", "<=", 1}}},
 	{"P27", "simulator: scheduling points, 3 nodes", "points/s", p27, []bar{{"median", ">=", 100_000}}},
