@@ -201,6 +201,25 @@ func (t *meters) claimed(rs []*run) {
 		default:
 			t.wait.Record(context.Background(), w.Seconds(), g.record...)
 		}
+		if r.row.Turn && r.row.Runs == 1 && t.m.turns != nil {
+			t.m.turns.Granted(r.row.Sync.Kind)
+		}
+	}
+}
+
+// handedOn measures turns that a finish asked for at gave to rows, which run now.
+func (t *meters) handedOn(rows []Row, at time.Time) {
+	if len(rows) == 0 || t.m.turns == nil || !t.on() {
+		return
+	}
+	took := t.m.env.Clock.Now().Sub(at)
+	for i := range rows {
+		if r := &rows[i]; r.Turn {
+			t.m.turns.HandedOn(r.Sync.Kind, took)
+			if r.Runs > 1 { // the first run is counted as it starts
+				t.m.turns.Granted(r.Sync.Kind)
+			}
+		}
 	}
 	y.flush()
 }
@@ -240,7 +259,14 @@ func (t *meters) observe() (stop func()) {
 		t.m.log.Warn("job queues not observed", "err", err)
 		return func() {}
 	}
-	return func() { _ = reg.Unregister() }
+	lines := func() {}
+	if t.m.turns != nil {
+		lines = t.m.turns.Observe()
+	}
+	return func() {
+		_ = reg.Unregister()
+		lines()
+	}
 }
 
 // ran measures one run, when its handler has returned.

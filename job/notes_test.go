@@ -13,6 +13,7 @@ func TestNotes(t *testing.T) {
 	eachStore(t, []spec{
 		{name: "job-57 what the manager writes", stores: "msp", run: managerNotes},
 		{name: "spans, metrics and logs", run: tells},
+		{name: "metrics of lines", run: linesTell},
 	})
 }
 
@@ -119,5 +120,29 @@ func tells(w *world) {
 	if a, b := runs[0], runs[1]; a.attr("job.state") != "scheduled" || a.attr("job.code") != "internal" || len(a.links) != 0 ||
 		b.attr("job.state") != "succeeded" || len(b.links) != 1 || b.links[0].SpanID() != a.sc.SpanID() {
 		w.Errorf("%+v\n%+v", a, b)
+	}
+}
+
+func linesTell(w *world) {
+	tel := &telemetry{}
+	n := w.idle("a", workers(2), with(func(c *job.Config) { c.Env.Tracer, c.Env.Meter = tel, meters{to: tel} }))
+	job.Handle(n.Manager, "x", func(context.Context, struct{}) (int, error) { time.Sleep(time.Minute); return 1, nil })
+	n.run()
+	for range 3 {
+		w.submit(n, job.Request{Kind: "x", Sync: vm("1")})
+	}
+	time.Sleep(30 * time.Second)
+	w.must(tel.collect(w.Context()))
+	time.Sleep(5 * time.Minute)
+	for _, m := range [][]string{
+		{"drover.syncqueue.waiting 2 ", "kind", "vm"}, {"drover.syncqueue.held 1 ", "kind", "vm"}, {"drover.syncqueue.oldest ", "vm"},
+		{"drover.syncqueue.granted ", "vm"}, {"drover.syncqueue.handoff ", "vm"},
+	} {
+		if !tel.has(m...) {
+			w.Errorf("no metric %v", m)
+		}
+	}
+	if strings.Contains(tel.text(), "vm/1") || tel.count("drover.syncqueue.granted") != 3 || tel.count("drover.syncqueue.handoff") != 2 {
+		w.Error(tel.text())
 	}
 }

@@ -111,6 +111,18 @@ func (t *telemetry) has(parts ...string) bool {
 	})
 }
 
+// count is how often a metric of that name was recorded.
+func (t *telemetry) count(name string) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, m := range t.metrics {
+		if strings.HasPrefix(m, name+" ") {
+			n++
+		}
+	}
+	return n
+}
+
 // collect runs the callbacks.
 func (t *telemetry) collect(ctx context.Context) error {
 	t.mu.Lock()

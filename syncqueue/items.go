@@ -43,7 +43,11 @@ func (q *Queue) Take(ctx context.Context, tx store.Tx, holder string, n int) ([]
 	if n <= 0 || n > maxPage {
 		return nil, fmt.Errorf("%w: n is %d, must be 1 to %d", ErrInvalid, n, maxPage)
 	}
-	return q.cfg.Store.Take(ctx, tx, Take{Holder: holder, Max: n})
+	items, err := q.cfg.Store.Take(ctx, tx, Take{Holder: holder, Max: n})
+	for _, i := range items {
+		q.Granted(i.Key.Kind)
+	}
+	return items, err
 }
 
 // Return puts a taken item back where it was in its line: it is the next of its key, before all that were entered later. An item

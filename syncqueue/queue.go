@@ -53,7 +53,9 @@ func New(cfg Config) (*Queue, error) {
 		}
 	}
 	q := &Queue{cfg: cfg}
-	q.meters.init(cfg.Env.Meter.Meter("github.com/drover-cloud/drover/syncqueue"))
+	if err := q.meters.init(cfg.Env.Meter.Meter(instruments)); err != nil {
+		return nil, fmt.Errorf("syncqueue: Config.Env.Meter: %w: %w", err, drover.ErrConfig)
+	}
 	q.filled.Store(len(cfg.Policies) == 0)
 	return q, nil
 }

@@ -39,14 +39,16 @@ type Item struct {
 	Enqueued time.Time // joined the line
 	Since    time.Time // turn began; zero while waiting
 
-	Held, Waiting int // of its key; only with Filter.Keys
+	Held, Waiting int // of its key, with Filter.Keys; of its kind, with Filter.Kinds
 }
 
-// Filter selects items. With Key: those of this key. With Keys or Older: across keys, those of one Kind if that is set.
+// Filter selects items. With Key: those of this key. With Keys or Older: across keys, those of one Kind if that is set. With Kinds:
+// counts of all kinds.
 type Filter struct {
 	Key   Key
 	Kind  string
 	Keys  bool          // one item per key that has a line, its first waiter, in order of key
+	Kinds bool          // one item per kind that has a line or turns held, in order: Key.Kind, and Enqueued of the first that waits, zero = none
 	Older time.Duration // waiters longer in the line than this, in order of key, behind the holders of their key
 	After string        // Cursor of the last item seen; not with Older
 	Limit int           // default and most 1000

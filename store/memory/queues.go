@@ -119,6 +119,8 @@ func (q queues) list(_ context.Context, x store.Tx, f syncqueue.Filter) ([]syncq
 		f.Limit = 1000
 	}
 	switch {
+	case f.Kinds:
+		return q.s.jobs.kinds(), nil
 	case f.Keys:
 		return q.s.jobs.keys(f), nil
 	case f.Older > 0:
@@ -156,6 +158,28 @@ func (j *jobTables) keys(f syncqueue.Filter) []syncqueue.Item {
 		i := j.item(l.waiters.first())
 		i.Held, i.Waiting = j.holding(l).n, l.waiters.n
 		out = append(out, i)
+	}
+	return out
+}
+
+// kinds counts who waits and what is held.
+func (j *jobTables) kinds() []syncqueue.Item {
+	var out []syncqueue.Item
+	for _, l := range j.linesOf("") {
+		held := l.holders.n + l.left
+		if held+l.waiters.n == 0 {
+			continue
+		}
+		if len(out) == 0 || out[len(out)-1].Key.Kind != l.key.Kind {
+			out = append(out, syncqueue.Item{Key: syncqueue.Key{Kind: l.key.Kind}})
+		}
+		i := &out[len(out)-1]
+		i.Held, i.Waiting = i.Held+held, i.Waiting+l.waiters.n
+		for r := range l.waiters.all() {
+			if at := j.item(r).Enqueued; i.Enqueued.IsZero() || at.Before(i.Enqueued) {
+				i.Enqueued = at
+			}
+		}
 	}
 	return out
 }

@@ -77,6 +77,8 @@ func (q queues) list(ctx context.Context, x store.Tx, f syncqueue.Filter) (items
 	}
 	one := collectItems(&items)
 	switch {
+	case f.Kinds:
+		err = t.query(ctx, sqlKinds, collectKinds(&items))
 	case f.Keys:
 		kind, id, _ := strings.Cut(f.After, "\n")
 		after := ""
@@ -94,6 +96,23 @@ func (q queues) list(ctx context.Context, x store.Tx, f syncqueue.Filter) (items
 		err = t.query(ctx, sqlLine, one, keyText(f.Key), waiting, place, seq, f.Limit)
 	}
 	return items, err
+}
+
+// sqlKinds counts who waits, by drover_pend_line, and what is held, by drover_active_turn.
+const sqlKinds = `
+SELECT kind, sum(w), sum(h), min(joined) FROM (
+  SELECT split_part(key, chr(31), 1) AS kind, 1 AS w, 0 AS h, run_at AS joined FROM @pend WHERE mode IN (1, 2) AND key >= ' '
+  UNION ALL SELECT split_part(key, chr(31), 1), 0, 1, NULL FROM @active WHERE slot IS NOT NULL AND key >= ' ') x GROUP BY kind ORDER BY kind`
+
+func collectKinds(items *[]syncqueue.Item) each {
+	return func(scan func(...any) error) error {
+		var i syncqueue.Item
+		var joined sql.NullTime
+		err := scan(&i.Key.Kind, &i.Waiting, &i.Held, &joined)
+		i.Enqueued = asTime(joined)
+		*items = append(*items, i)
+		return err
+	}
 }
 
 func collectItems(items *[]syncqueue.Item) each {

@@ -57,8 +57,8 @@ var (
 	running = []string{"FROM drover_active WHERE session IS NOT NULL AND", "FROM drover_active WHERE key >= ", "session = ANY (", "a.session = s.epoch"}
 	// What reads every row of a state in the narrow tables: the counts, and an operator's page of a state filtered by what has no index.
 	states = []string{"count(*), min(", "FROM (SELECT id, seq FROM ((SELECT id, seq FROM drover_pend WHERE (mode "}
-	// What is asked of all there is: the audit of lines, the list of sessions and leases, the list of hosts, a text in any job.
-	all = []string{"strpos(lower(j.kind)", "SELECT DISTINCT key FROM drover_pend WHERE mode = 2 AND key >= ' ' EXCEPT", "UNION ALL\nSELECT n.name, true", "FROM drover_host ORDER BY host"}
+	// What is asked of all there is: the audit of lines, their counts by kind, the list of sessions and leases, the list of hosts, a text in any job.
+	all = []string{"SELECT kind, sum(w), sum(h)", "strpos(lower(j.kind)", "SELECT DISTINCT key FROM drover_pend WHERE mode = 2 AND key >= ' ' EXCEPT", "UNION ALL\nSELECT n.name, true", "FROM drover_host ORDER BY host"}
 )
 
 // scans names the tables that a statement must not read from end to end.

@@ -113,7 +113,7 @@ func (p *pair) compare(what string) {
 			items, e := s.Queues().List(ctx, tx, syncqueue.Filter{Key: k})
 			seen, err = append(seen, items), cmp.Or(err, e)
 		}
-		for _, q := range []syncqueue.Filter{{Keys: true}, {Older: time.Second}} {
+		for _, q := range []syncqueue.Filter{{Keys: true}, {Kinds: true}, {Older: time.Second}} {
 			items, e := s.Queues().List(ctx, tx, q)
 			seen, err = append(seen, len(items), items), cmp.Or(err, e)
 		}

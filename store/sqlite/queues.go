@@ -38,6 +38,8 @@ func (q queues) list(ctx context.Context, x store.Tx, f syncqueue.Filter) ([]syn
 	switch {
 	case f.Key != (syncqueue.Key{}):
 		return t.lineOf(ctx, f)
+	case f.Kinds:
+		return t.kinds(ctx)
 	case f.Keys:
 		return t.lines(ctx, f)
 	case f.Older > 0:
@@ -134,6 +136,21 @@ func (t *tx) lines(ctx context.Context, f syncqueue.Filter) (is []syncqueue.Item
 		is = append(is, first...)
 	}
 	return is, nil
+}
+
+// kinds counts who waits and what is held.
+func (t *tx) kinds(ctx context.Context) (is []syncqueue.Item, err error) {
+	err = t.each(ctx, `SELECT key_kind, sum(w), sum(h), min(joined) FROM (
+		SELECT key_kind, line = 0 AS w, line = 1 AS h, CASE line WHEN 0 THEN coalesce(joined, created) END AS joined FROM drover_job WHERE line IN (0, 1)
+		UNION ALL SELECT key_kind, 0, 1, NULL FROM drover_legacy l WHERE origin = '') GROUP BY key_kind ORDER BY key_kind`, nil, func(scan func(...any) error) error {
+		var i syncqueue.Item
+		var joined sql.NullInt64
+		err := scan(&i.Key.Kind, &i.Waiting, &i.Held, &joined)
+		i.Enqueued = fromUS(joined)
+		is = append(is, i)
+		return err
+	})
+	return is, err
 }
 
 // nextLine finds the first key behind after (the zero Key: the first) that has a line, of one kind if that is set.

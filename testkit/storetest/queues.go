@@ -20,6 +20,7 @@ func queues(t *testing.T, open func(t testing.TB) testkit.Stores) {
 		{"st-70 queue list: unlimited", queueListFree},
 		{"st-70 queue list: pages", queueListPages},
 		{"st-71 queue list: keys with a line", queueKeys},
+		{"st-71 queue list: counts by kind", queueKinds},
 		{"st-71 queue list: older", queueOlder},
 		{"st-72 policy: rows", policyRows},
 		{"st-73 policy: raise and lower", policyRaise},
@@ -142,6 +143,20 @@ func queueKeys(r *rig) {
 	same(r.t, "first page", keys(syncqueue.Filter{Limit: 2}), all[:2])
 	last := r.items(syncqueue.Filter{Keys: true, Limit: 2})[1]
 	same(r.t, "second page", keys(syncqueue.Filter{After: last.Cursor(true)}), all[2:])
+}
+
+func queueKinds(r *rig) {
+	same(r.t, "nothing", len(r.items(syncqueue.Filter{Kinds: true})), 0)
+	key := func(kind, id string) syncqueue.Key { return syncqueue.Key{Kind: kind, ID: id} }
+	r.limit(kindOf(key("host", "")), 2)
+	r.insert(append(append(keyedRows(key("vm", "b"), 1, 3), keyedRows(key("vm", "a"), 4, 5)...),
+		append(keyedRows(key("host", "z"), 6, 9), keyedRows(key("net", "c"), 10, 10)...)...)...)
+	r.claim(r.all(100))
+	var got []string
+	for _, i := range r.items(syncqueue.Filter{Kinds: true}) {
+		got = append(got, fmt.Sprintf("%s %d+%d %v", i.Key.Kind, i.Held, i.Waiting, i.Enqueued.IsZero()))
+	}
+	same(r.t, "kinds", got, []string{"host 2+2 false", "net 1+0 true", "vm 2+3 false"})
 }
 
 func queueOlder(r *rig) {
