@@ -190,13 +190,19 @@ func (w *world) idleNoop(name string) *node {
 func maintainedIdle(w *world) {
 	a, cli := w.node("a", noop), w.idleNoop("cli")
 	w.submit(cli, job.Request{Kind: "noop"})
+	failed := w.submit(cli, job.Request{Kind: "noop", RunAt: time.Now().Add(time.Hour)})
+	_, err := cli.Cancel(w.Context(), failed.ID)
+	w.must(err)
 	w.must(a.SetMaintenance(w.Context(), true))
 	time.Sleep(w.poll)
 	if _, err := cli.Submit(w.Context(), job.Request{Kind: "noop"}); !errors.Is(err, job.ErrDraining) {
 		w.Errorf("submit: %v", err)
 	}
+	if _, err := w.idleNoop("cli3").Retry(w.Context(), failed.ID); !errors.Is(err, job.ErrDraining) {
+		w.Errorf("retry by a manager that never looked: %v", err)
+	}
 	other := w.idleNoop("cli2")
-	err := w.db.InTx(w.Context(), func(ctx context.Context, tx store.Tx) error {
+	err = w.db.InTx(w.Context(), func(ctx context.Context, tx store.Tx) error {
 		_, err := other.SubmitTx(ctx, tx, job.Request{Kind: "noop"})
 		return err
 	})

@@ -237,6 +237,9 @@ func (m *Manager) finish(ctx context.Context, tx store.Tx, b *batch) error {
 	if err := m.readChildren(ctx, tx, b.outs); err != nil {
 		return err
 	}
+	if err := m.readEntered(ctx, tx, b.outs); err != nil {
+		return err
+	}
 	b.moves = slices.Grow(b.moves[:0], len(b.outs))
 	for _, o := range b.outs {
 		mv, note := m.decide(o, tx.Now)
@@ -309,6 +312,7 @@ func (m *Manager) settleRefused(ctx context.Context, tx store.Tx, b *batch) erro
 
 // flushed ends a flush: what it started runs, what it wrote is settled.
 func (m *Manager) flushed(b *batch) {
+	m.meters.handedOn(b.started, b.began)
 	m.start(b.started, b.start, b.began)
 	m.mu.Lock()
 	m.flushes--

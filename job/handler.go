@@ -102,7 +102,8 @@ type outcome struct {
 	sealed *Row          // the job as stored, if FinishTx has sealed it
 	wait   time.Duration // until a retry
 
-	children []string // the live ones, if it parks on them
+	children  []string // the live ones, if it parks on them
+	reentrant error    // it must not park on what it asks for
 }
 
 // errGoexit is what a handler is told to have failed with that called runtime.Goexit.

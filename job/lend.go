@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
@@ -68,21 +69,54 @@ func (r *run) reentrant(ctx context.Context, id string) (turn bool, err error) {
 		if err != nil {
 			return err
 		}
-		turn = false
-		for i := range found.Rows {
-			if o := &found.Rows[i]; o.ID == r.row.ID {
-				turn = o.Turn && o.State == Running && o.Epoch == r.row.Epoch
-			}
-		}
-		for i := range found.Rows {
-			o := &found.Rows[i]
-			if o.ID != r.row.ID && turn && o.Sync == r.row.Sync && !o.Turn && o.Lender == "" && o.State != Running && !o.State.Final() {
-				return fmt.Errorf("job: %s waits for %s, which this job holds: %w", o.ID, o.Sync, syncqueue.ErrReentrant)
-			}
-		}
-		return nil
+		turn, err = r.entered(found.Rows)
+		return err
 	})
 	return turn, err
+}
+
+// entered says whether this run's job, which is one of rows, holds its turn, and refuses to wait for those of the others that need it.
+func (r *run) entered(rows []Row) (turn bool, err error) {
+	for i := range rows {
+		if o := &rows[i]; o.ID == r.row.ID {
+			turn = o.Turn && o.State == Running && o.Epoch == r.row.Epoch
+		}
+	}
+	for i := range rows {
+		o := &rows[i]
+		if o.ID != r.row.ID && turn && o.Sync == r.row.Sync && !o.Turn && o.Lender == "" && o.State != Running && !o.State.Final() {
+			return turn, fmt.Errorf("job: %s waits for %s, which this job holds: %w", o.ID, o.Sync, syncqueue.ErrReentrant)
+		}
+	}
+	return turn, nil
+}
+
+// readEntered finds those that would park on a job which waits for the turn that they keep.
+func (m *Manager) readEntered(ctx context.Context, tx store.Tx, outs []*outcome) error {
+	for _, o := range outs {
+		o.reentrant = nil
+		c := parkOf(o.err)
+		if c == nil || c.freeTurn || o.run.row.Sync == (syncqueue.Key{}) || c.check(o.run) != nil {
+			continue
+		}
+		ids := jobsOf(c.want, nil)
+		if len(ids) == 0 {
+			continue
+		}
+		ids = append(ids, o.run.row.ID)
+		var rows []Row
+		for part := range slices.Chunk(ids, waitChunk) {
+			found, err := m.store.List(ctx, tx, Find{IDs: part, Limit: len(part)})
+			if err != nil {
+				return err
+			}
+			rows = append(rows, found.Rows...)
+		}
+		if _, err := o.run.entered(rows); err != nil {
+			o.reentrant = fmt.Errorf("%w: %w", invalid("Park", "without FreeTurn"), err)
+		}
+	}
+	return nil
 }
 
 // lendTurn lets those run that borrow this run's turn, as long as its handler blocks in Wait: from the first such call to the end

@@ -24,12 +24,15 @@ func (m *Manager) Retry(ctx context.Context, id string, opts ...RetryOption) (*J
 	for _, set := range opts {
 		set(&o)
 	}
-	if err := m.Accepting(); err != nil {
-		return nil, err
-	}
 	var j *Job
 	fresh := ""
 	err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		if err := m.learnIn(ctx, tx); err != nil {
+			return err
+		}
+		if err := m.Accepting(); err != nil {
+			return err
+		}
 		found, err := m.find(ctx, tx, Find{IDs: []string{id}, Steps: o.keepSteps})
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 	case errors.Is(o.cause, ErrStopping) && !isPermanent(o.err) && park == nil:
 		mv.To, mv.Uncancelled = Ready, true
 		return mv, nil
-	case park != nil && park.check(r) == nil:
+	case park != nil && park.check(r) == nil && o.reentrant == nil:
 		mv.To, mv.Uncancelled, mv.Free, mv.Park = Parked, true, park.freeTurn, park.park(now(), o.children)
 		return mv, nil
 	case errors.As(o.err, &again) && !isPermanent(o.err):
@@ -61,7 +62,7 @@ func (m *Manager) decide(o *outcome, now func() time.Time) (Move, *Entry) {
 		return mv, nil
 	}
 	if park != nil {
-		o.err = Permanent(park.check(r))
+		o.err = Permanent(cmp.Or(park.check(r), o.reentrant))
 	}
 	mv.Uncancelled = true
 	m.failed(o, &mv, now())
@@ -124,7 +125,7 @@ func (m *Manager) cancelledMove(o *outcome, reason string, now func() time.Time)
 		mv.To, mv.Mark = Ready, Unwinding
 		return mv
 	default:
-		if park := parkOf(o.err); park != nil && park.check(r) == nil {
+		if park := parkOf(o.err); park != nil && park.check(r) == nil && o.reentrant == nil {
 			mv.To, mv.Mark, mv.Free, mv.Park = Parked, Unwinding, park.freeTurn, park.park(now(), o.children)
 			return mv
 		}

@@ -50,7 +50,9 @@ func Park(c ...Condition) error {
 	return e
 }
 
-// OnJobs holds when all these jobs are final, or not there any more; within [AnyOf], when one is.
+// OnJobs holds when all these jobs are final, or not there any more; within [AnyOf], when one is. Without [FreeTurn], a job that waits
+// for the key which this one holds could never become final: such a Park fails the job with code "invalid" ([syncqueue.ErrReentrant]).
+// Descendants of the same key borrow the turn.
 func OnJobs(ids ...string) Condition {
 	ids = slices.Clone(ids)
 	return func(c *conditions) { c.want = append(c.want, want{jobs: ids}) }
@@ -166,4 +168,16 @@ func (c *conditions) needsChildren() bool { return slices.ContainsFunc(c.want, w
 
 func (w want) needsChildren() bool {
 	return w.children || slices.ContainsFunc(w.any, want.needsChildren) || slices.ContainsFunc(w.all, want.needsChildren)
+}
+
+// jobsOf adds the jobs of OnJobs, wherever they stand.
+func jobsOf(ws []want, to []string) []string {
+	for i := range ws {
+		for _, id := range ws[i].jobs {
+			id, _ = canonicalID(id)
+			to = append(to, id)
+		}
+		to = jobsOf(ws[i].all, jobsOf(ws[i].any, to))
+	}
+	return to
 }

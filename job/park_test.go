@@ -27,6 +27,7 @@ func TestPark(t *testing.T) {
 		{name: "job-47 in the host's transaction", stores: "msp", run: wakeTx},
 		{name: "job-47 many subscribers", stores: "msp", run: manyWake},
 		{name: "job-48 no condition", run: noCondition},
+		{name: "queue-55 Park on who waits for the held key", run: entered},
 		{name: "job-50 debt", stores: "msp", run: debt},
 		{name: "job-50 crash while it runs", run: debtCrash},
 		{name: "job-35 parked past the deadline", run: parkedDeadline},
@@ -604,5 +605,38 @@ func parkedDeadline(w *world) {
 	got := w.wait(n, j)
 	if took := got.Ended.Sub(got.Created); got.State != job.Failed || got.Error.Code != job.CodeTimeout || took < 5*time.Second || took > 7*time.Second {
 		w.Fatalf("%s %v after %v", got.State, got.Error, took)
+	}
+}
+
+func entered(w *world) {
+	conds := map[string]func(id string) []job.Condition{
+		"plain": func(id string) []job.Condition { return []job.Condition{job.OnJobs(id)} },
+		"inside": func(id string) []job.Condition {
+			return []job.Condition{job.After(time.Hour), job.AnyOf(job.OnJobs(id))}
+		},
+		"free":  func(id string) []job.Condition { return []job.Condition{job.OnJobs(id), job.FreeTurn()} },
+		"child": func(id string) []job.Condition { return []job.Condition{job.OnJobs(id)} },
+	}
+	var n *node
+	n = w.node("a", func(m *job.Manager) {
+		job.Handle(m, "outsider", func(context.Context, string) (int, error) { return 1, nil })
+		job.Handle(m, "parks", func(ctx context.Context, how string) (int, error) {
+			j, _ := job.FromContext(ctx)
+			if j.Runs > 1 {
+				return j.Runs, nil
+			}
+			o, err := n.Submit(ctx, job.Request{Kind: "outsider", Args: how, Sync: j.Sync, Detached: how != "child"})
+			if err != nil {
+				return 0, err
+			}
+			return 0, job.Park(conds[how](o.ID)...)
+		})
+	})
+	for how := range conds {
+		j := w.wait(n, w.submit(n, job.Request{Kind: "parks", Args: how, Sync: vm(how)}))
+		refused := j.State == job.Failed && j.Error.Code == job.CodeInvalid && j.Runs == 1 && strings.Contains(j.Error.Text, "holds")
+		if want := how == "plain" || how == "inside"; refused != want || !want && j.State != job.Succeeded {
+			w.Errorf("%s: %s %v after %d runs", how, j.State, j.Error, j.Runs)
+		}
 	}
 }
