@@ -205,6 +205,7 @@ func (t *meters) claimed(rs []*run) {
 			t.m.turns.Granted(r.row.Sync.Kind)
 		}
 	}
+	y.flush()
 }
 
 // handedOn measures turns that a finish asked for at gave to rows, which run now.
@@ -221,7 +222,6 @@ func (t *meters) handedOn(rows []Row, at time.Time) {
 			}
 		}
 	}
-	y.flush()
 }
 
 // since measures a claim or a finish that was asked for at.

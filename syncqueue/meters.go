@@ -3,6 +3,7 @@ package syncqueue
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -18,6 +19,24 @@ type meters struct {
 	paused                   metric.Int64UpDownCounter
 	waiting, held            metric.Int64ObservableGauge
 	oldest                   metric.Float64ObservableGauge
+
+	kinds sync.Map // ofKind, made once per kind
+}
+
+// ofKind are the options of a measurement: made once, as they cost more than it.
+type ofKind struct {
+	add     []metric.AddOption
+	record  []metric.RecordOption
+	observe []metric.ObserveOption
+}
+
+func (t *meters) of(kind string) *ofKind {
+	if o, ok := t.kinds.Load(kind); ok {
+		return o.(*ofKind)
+	}
+	with := metric.WithAttributeSet(attribute.NewSet(attribute.String("kind", kind)))
+	o, _ := t.kinds.LoadOrStore(kind, &ofKind{[]metric.AddOption{with}, []metric.RecordOption{with}, []metric.ObserveOption{with}})
+	return o.(*ofKind)
 }
 
 func (t *meters) init(m metric.Meter) error {
@@ -35,22 +54,18 @@ func (t *meters) init(m metric.Meter) error {
 	return errors.Join(errs[:]...)
 }
 
-func ofKind(kind string) metric.MeasurementOption {
-	return metric.WithAttributes(attribute.String("kind", kind))
-}
-
 // Granted tells Config.Env.Meter that a turn of kind was granted to who runs with it now. Package job calls it for jobs, Take for
 // items.
 func (q *Queue) Granted(kind string) {
 	if ctx := context.Background(); q.meters.granted.Enabled(ctx) {
-		q.meters.granted.Add(ctx, 1, ofKind(kind))
+		q.meters.granted.Add(ctx, 1, q.meters.of(kind).add...)
 	}
 }
 
 // HandedOn tells Config.Env.Meter that a turn of kind came to who runs with it now in the commit that freed it, which took that long.
 func (q *Queue) HandedOn(kind string, took time.Duration) {
 	if ctx := context.Background(); q.meters.handoff.Enabled(ctx) {
-		q.meters.handoff.Record(ctx, took.Seconds(), ofKind(kind))
+		q.meters.handoff.Record(ctx, took.Seconds(), q.meters.of(kind).record...)
 	}
 }
 
@@ -64,11 +79,11 @@ func (q *Queue) Observe() (stop func()) {
 		}
 		now := q.cfg.Env.Clock.Now()
 		for _, k := range kinds {
-			of := ofKind(k.Key.Kind)
-			o.ObserveInt64(q.meters.waiting, int64(k.Waiting), of)
-			o.ObserveInt64(q.meters.held, int64(k.Held), of)
+			of := q.meters.of(k.Key.Kind).observe
+			o.ObserveInt64(q.meters.waiting, int64(k.Waiting), of...)
+			o.ObserveInt64(q.meters.held, int64(k.Held), of...)
 			if k.Waiting > 0 {
-				o.ObserveFloat64(q.meters.oldest, max(0, now.Sub(k.Enqueued)).Seconds(), of)
+				o.ObserveFloat64(q.meters.oldest, max(0, now.Sub(k.Enqueued)).Seconds(), of...)
 			}
 		}
 		return nil
