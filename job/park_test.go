@@ -2,7 +2,6 @@ package job_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover/job"
-	"github.com/drover-cloud/drover/store"
 )
 
 func TestPark(t *testing.T) {
@@ -80,147 +78,6 @@ func (w *world) soon(d time.Duration) time.Duration {
 		return min(d, 400*time.Millisecond)
 	}
 	return d
-}
-
-var errNoRoom = errors.New("no room")
-
-type hostError struct{ Host string }
-
-func (e *hostError) Error() string { return "host " + e.Host }
-
-func init() {
-	job.RegisterError("no-room", errNoRoom)
-	job.RegisterErrorType[*hostError]("host-bad")
-}
-
-func typedChild(w *world) {
-	let := make(chan struct{}) // the child ends after the parent has parked
-	n := w.node("a", func(m *job.Manager) {
-		job.Handle(m, "child", func(_ context.Context, kind string) (string, error) {
-			<-let
-			switch kind {
-			case "sentinel":
-				return "", job.Permanent(fmt.Errorf("placing: %w", errNoRoom))
-			case "typed":
-				return "", job.Permanent(&hostError{"h1"})
-			case "empty":
-				return "", job.Permanent(errors.New(""))
-			}
-			return "fine", nil
-		})
-		job.Handle(m, "parent", func(ctx context.Context, kind string) (string, error) {
-			c, err := m.Submit(ctx, job.Request{Kind: "child", Args: kind, Name: "c"})
-			if err != nil {
-				return "", err
-			}
-			v, err := job.Await[string](ctx, c.ID)
-			if j, _ := job.FromContext(ctx); j.Runs == 1 {
-				return "", err
-			}
-			js, joined := job.Joined(ctx)
-			he := new(hostError)
-			return fmt.Sprintln(v, errors.Is(err, errNoRoom), errors.Is(joined, errNoRoom), errors.As(err, &he) && he.Host == "h1",
-				errors.As(joined, &he), err != nil && err.Error() != "", len(js)), nil
-		})
-	})
-	for kind, want := range map[string]string{
-		"sentinel": "true true false false true 1", "typed": "false false true true true 1",
-		"empty": "false false false false true 1", "ok": "fine false false false false false 1",
-	} {
-		p := w.submit(n, job.Request{Kind: "parent", Args: kind})
-		w.parked(n, p.ID)
-		let <- struct{}{}
-		got, err := job.Result[string](w.wait(n, p))
-		if err != nil || strings.Join(strings.Fields(got), " ") != want {
-			w.Errorf("%s: %q %v, want %q", kind, got, err, want)
-		}
-	}
-}
-
-func twoJoin(w *world) {
-	g, p := newGate(), newParker()
-	var id string
-	n := w.node("a", func(m *job.Manager) {
-		g.handle(m, "joined")
-		p.handle(m, "p", func(context.Context) []job.Condition { return []job.Condition{job.OnJobs(id)} })
-	})
-	t := w.submit(n, job.Request{Kind: "joined"})
-	id = t.ID
-	<-g.started
-	a, b := w.submit(n, job.Request{Kind: "p"}), w.submit(n, job.Request{Kind: "p"})
-	w.parked(n, a.ID)
-	w.parked(n, b.ID)
-	if w.get(n, a.ID).Attempt != 0 {
-		w.Fatal("parking spent an attempt")
-	}
-	g.let <- nil
-	for range 2 {
-		w.woke(<-p.woken, "job "+id)
-	}
-	for _, j := range []*job.Job{a, b} {
-		if j = w.wait(n, j); j.Runs != 2 || j.State != job.Succeeded {
-			w.Fatalf("%s after %d runs", j.State, j.Runs)
-		}
-	}
-	w.must(w.db.InTx(w.Context(), func(ctx context.Context, tx store.Tx) error {
-		got, err := w.db.Jobs().Signal(ctx, tx, job.Signal{Ended: []string{id}})
-		if err != nil || len(got.Rows) > 0 {
-			return fmt.Errorf("joins left: %d, %w", len(got.Rows), err)
-		}
-		return nil
-	}))
-}
-
-func onChildren(w *world) {
-	g := newGate()
-	woken := make(chan *job.Job, 10)
-	n := w.node("a", func(m *job.Manager) {
-		g.handle(m, "child")
-		job.Handle(m, "parent", func(ctx context.Context, wait bool) (int, error) {
-			j, _ := job.FromContext(ctx)
-			for i := range 3 {
-				c, err := m.Submit(ctx, job.Request{Kind: "child", Name: fmt.Sprint(i)})
-				if err != nil {
-					return 0, err
-				}
-				if j.Runs == 1 && !wait {
-					if _, err := m.Wait(ctx, c.ID); err != nil {
-						return 0, err
-					}
-				}
-			}
-			if j.Runs == 1 {
-				return 0, job.Park(job.OnChildren())
-			}
-			woken <- j
-			js, err := job.Joined(ctx)
-			return len(js), err
-		})
-	}, workers(3)) // the parent's worker is free while it is parked
-	p := w.submit(n, job.Request{Kind: "parent", Args: true})
-	for range 3 {
-		<-g.started
-	}
-	w.parked(n, p.ID)
-	for range 2 {
-		g.let <- nil
-	}
-	w.settle()
-	w.state(n, p.ID, job.Parked)
-	g.let <- nil
-	if got, err := job.Result[int](w.wait(n, p)); got != 3 || err != nil {
-		w.Fatalf("%d joined, %v", got, err)
-	}
-	if j := <-woken; j.Runs != 2 || len(woken) > 0 {
-		w.Fatalf("woken in run %d, %d more", j.Runs, len(woken))
-	}
-	for range 3 {
-		g.let <- nil
-	}
-	p = w.submit(n, job.Request{Kind: "parent", Args: false})
-	if got, err := job.Result[int](w.wait(n, p)); got != 0 || err != nil { // none was live to be joined
-		w.Fatalf("final children: %d joined, %v", got, err)
-	}
 }
 
 func whys(w *world) {
@@ -308,33 +165,6 @@ func groups(w *world) {
 	}
 }
 
-func subscribed(w *world) {
-	p := newParker()
-	n := w.node("a", func(m *job.Manager) {
-		p.handle(m, "sub", func(ctx context.Context) []job.Condition {
-			w.must(job.Subscribe(ctx, "t"))
-			if n, err := m.WakeWith(context.Background(), "t", []byte("early")); n != 1 || err != nil {
-				w.Errorf("%d reached, %v", n, err)
-			}
-			return []job.Condition{job.OnTopic("t")}
-		})
-		p.handle(m, "own", func(ctx context.Context) []job.Condition {
-			j, _ := job.FromContext(ctx)
-			w.must(m.Wake(context.Background(), "job/"+j.ID))
-			return []job.Condition{job.After(time.Hour)}
-		})
-	})
-	j := w.submit(n, job.Request{Kind: "sub"})
-	w.woke(<-p.woken, "topic t early")
-	w.wait(n, j)
-	j = w.submit(n, job.Request{Kind: "own"})
-	w.woke(<-p.woken, "topic job/"+j.ID)
-	w.wait(n, j)
-	if reached, err := n.WakeWith(w.Context(), "t", nil); reached != 0 || err != nil {
-		w.Fatal("a subscription is left", reached, err)
-	}
-}
-
 func freeTurn(w *world) {
 	p, g := newParker(), newGate()
 	conds := []job.Condition{job.OnTopic("go"), job.FreeTurn()}
@@ -373,108 +203,6 @@ func freeTurn(w *world) {
 	<-g.started
 	g.let <- nil
 	w.wait(n, second)
-}
-
-func signals(w *world) {
-	g, p := newGate(), newParker()
-	n := w.node("a", func(m *job.Manager) {
-		g.handle(m, "x")
-		p.handle(m, "p", func(context.Context) []job.Condition { return []job.Condition{job.After(time.Hour)} })
-	}, workers(1))
-	ctx := w.Context()
-	if err := n.Wake(ctx, "job/00000000-0000-7000-8000-000000000000"); !errors.Is(err, job.ErrNotFound) {
-		w.Error("unknown:", err)
-	}
-	if err := n.Wake(ctx, "job/x"); !errors.Is(err, job.ErrNotFound) {
-		w.Error("no id:", err)
-	}
-	if n, err := n.WakeWith(ctx, "nobody", nil); n != 0 || err != nil {
-		w.Error("nobody:", n, err)
-	}
-	for topic, payload := range map[string]int{"": 1, "t\n": 1, strings.Repeat("t", 129): 1} {
-		if _, err := n.WakeWith(ctx, topic, make([]byte, payload)); !errors.Is(err, job.ErrInvalid) {
-			w.Errorf("topic %q: %v", topic, err)
-		}
-	}
-	if _, err := n.WakeWith(ctx, "t", make([]byte, 8<<10+1)); !errors.Is(err, job.ErrTooLarge) {
-		w.Error("payload:", err)
-	}
-	x := w.submit(n, job.Request{Kind: "x"})
-	<-g.started
-	j := w.submit(n, job.Request{Kind: "p"}) // ready, behind x
-	big := make([]byte, 8<<10)
-	for i := range 64 {
-		big[0] = byte(i)
-		for range 2 { // the same one once
-			if n, err := n.WakeWith(ctx, "job/"+strings.ToUpper(j.ID), big); n != 1 || err != nil {
-				w.Fatal(i, n, err)
-			}
-		}
-	}
-	if _, err := n.WakeWith(ctx, "job/"+j.ID, []byte("65th")); !errors.Is(err, job.ErrOverloaded) {
-		w.Error("65th:", err)
-	}
-	g.let <- nil
-	w.wait(n, x)
-	if err := n.Wake(ctx, "job/"+x.ID); !errors.Is(err, job.ErrFinished) {
-		w.Error("final:", err)
-	}
-	got := <-p.woken // as soon as it parked
-	if len(got.Wakes) != 64 || got.Wakes[1].Name != "job/"+j.ID || got.Wakes[63].Payload[0] != 63 {
-		w.Errorf("%d wakes", len(got.Wakes))
-	}
-	w.wait(n, j)
-}
-
-func wakeTx(w *world) {
-	p := newParker()
-	n := w.node("a", func(m *job.Manager) {
-		p.handle(m, "p", func(context.Context) []job.Condition { return []job.Condition{job.OnTopic("t")} })
-	})
-	j := w.submit(n, job.Request{Kind: "p"})
-	w.parked(n, j.ID)
-	wake := func(fail error) error {
-		return w.db.InTx(w.Context(), func(ctx context.Context, tx store.Tx) error {
-			got, err := n.WakeTx(ctx, tx, "t", []byte("x"))
-			if got != 1 || err != nil {
-				w.Errorf("%d reached, %v", got, err)
-			}
-			return fail
-		})
-	}
-	if err := wake(errBoom); !errors.Is(err, errBoom) {
-		w.Fatal(err)
-	}
-	w.settle()
-	w.state(n, j.ID, job.Parked)
-	w.must(wake(nil))
-	w.woke(<-p.woken, "topic t x")
-	w.wait(n, j)
-}
-
-func manyWake(w *world) {
-	p := newParker()
-	const jobs = 1100
-	n := w.node("a", func(m *job.Manager) {
-		p.handle(m, "p", func(context.Context) []job.Condition { return []job.Condition{job.OnTopic("t")} })
-	})
-	var rs []job.Request
-	for range jobs {
-		rs = append(rs, job.Request{Kind: "p"})
-	}
-	js, err := n.SubmitMany(w.Context(), rs)
-	w.must(err)
-	for _, j := range js {
-		w.parked(n, j.ID)
-	}
-	if got, err := n.WakeWith(w.Context(), "t", nil); got != jobs || err != nil {
-		w.Fatal(got, err)
-	}
-	for _, j := range js {
-		if j := w.wait(n, j); j.Runs != 2 {
-			w.Fatalf("%d runs", j.Runs)
-		}
-	}
 }
 
 func noCondition(w *world) {
@@ -605,38 +333,5 @@ func parkedDeadline(w *world) {
 	got := w.wait(n, j)
 	if took := got.Ended.Sub(got.Created); got.State != job.Failed || got.Error.Code != job.CodeTimeout || took < 5*time.Second || took > 7*time.Second {
 		w.Fatalf("%s %v after %v", got.State, got.Error, took)
-	}
-}
-
-func entered(w *world) {
-	conds := map[string]func(id string) []job.Condition{
-		"plain": func(id string) []job.Condition { return []job.Condition{job.OnJobs(id)} },
-		"inside": func(id string) []job.Condition {
-			return []job.Condition{job.After(time.Hour), job.AnyOf(job.OnJobs(id))}
-		},
-		"free":  func(id string) []job.Condition { return []job.Condition{job.OnJobs(id), job.FreeTurn()} },
-		"child": func(id string) []job.Condition { return []job.Condition{job.OnJobs(id)} },
-	}
-	var n *node
-	n = w.node("a", func(m *job.Manager) {
-		job.Handle(m, "outsider", func(context.Context, string) (int, error) { return 1, nil })
-		job.Handle(m, "parks", func(ctx context.Context, how string) (int, error) {
-			j, _ := job.FromContext(ctx)
-			if j.Runs > 1 {
-				return j.Runs, nil
-			}
-			o, err := n.Submit(ctx, job.Request{Kind: "outsider", Args: how, Sync: j.Sync, Detached: how != "child"})
-			if err != nil {
-				return 0, err
-			}
-			return 0, job.Park(conds[how](o.ID)...)
-		})
-	})
-	for how := range conds {
-		j := w.wait(n, w.submit(n, job.Request{Kind: "parks", Args: how, Sync: vm(how)}))
-		refused := j.State == job.Failed && j.Error.Code == job.CodeInvalid && j.Runs == 1 && strings.Contains(j.Error.Text, "holds")
-		if want := how == "plain" || how == "inside"; refused != want || !want && j.State != job.Succeeded {
-			w.Errorf("%s: %s %v after %d runs", how, j.State, j.Error, j.Runs)
-		}
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,34 +86,6 @@ func keysInOrder(w *world) {
 	}
 }
 
-func claimFails(w *world) {
-	var runs atomic.Int32
-	n := w.idle("a")
-	job.Handle(n.Manager, "x", func(context.Context, struct{}) (int, error) { runs.Add(1); return 0, nil })
-	failed := make(chan struct{})
-	n.faults.set(func(f *faults) {
-		f.before = func(op string) error {
-			if op == "claim" {
-				f.before = nil
-				close(failed)
-				return errors.New("claim fails")
-			}
-			return nil
-		}
-	})
-	j := w.submit(n, job.Request{Kind: "x"})
-	n.run()
-	<-failed
-	w.settle()
-	if runs.Load() != 0 {
-		w.Fatal("ran although the claim failed")
-	}
-	w.state(n, j.ID, job.Ready)
-	if j := w.wait(n, j); j.State != job.Succeeded || j.Runs != 1 || runs.Load() != 1 {
-		w.Fatalf("%s after %d of %d runs", j.State, runs.Load(), j.Runs)
-	}
-}
-
 // running claims one job by hand, so that a test can be its worker.
 func running(w *world, n *node, r job.Request) (*job.Job, job.Move) {
 	w.Helper()
@@ -156,86 +127,6 @@ func (w *world) move(mv job.Move) (ok bool) {
 		return err
 	}))
 	return ok
-}
-
-func finishTwice(w *world) {
-	n := passive(w, "x")
-	_, mv := running(w, n, job.Request{Kind: "x", Sync: vm("1")})
-	second := w.submit(n, job.Request{Kind: "x", Sync: vm("1")})
-	third := w.submit(n, job.Request{Kind: "x", Sync: vm("1")})
-	if !w.move(mv) {
-		w.Fatal("first finish refused")
-	}
-	rev := w.get(n, mv.ID).Rev
-	again := mv
-	again.Result = json.RawMessage("2")
-	if !w.move(again) {
-		w.Fatal("second finish of the same epoch refused")
-	}
-	if j := w.state(n, mv.ID, job.Succeeded); string(j.Result) != "1" || j.Rev != rev {
-		w.Fatalf("result %s, rev %d after %d", j.Result, j.Rev, rev)
-	}
-	w.state(n, second.ID, job.Ready)
-	w.state(n, third.ID, job.Waiting)
-}
-
-func finishAgainstCancel(w *world) {
-	g := newGate()
-	ev := &sink{}
-	n := w.node("a", func(m *job.Manager) { g.handle(m, "x") }, with(func(c *job.Config) { c.Events = ev }))
-	for i := range 20 {
-		key := vm(fmt.Sprint(i))
-		j, next := w.submit(n, job.Request{Kind: "x", Sync: key}), w.submit(n, job.Request{Kind: "x", Sync: key})
-		<-g.started
-		var wg sync.WaitGroup
-		wg.Go(func() { g.let <- nil })
-		wg.Go(func() { _, _ = n.Cancel(w.Context(), j.ID) })
-		wg.Go(func() { _, _ = n.Cancel(w.Context(), j.ID) })
-		wg.Wait()
-		end := w.wait(n, j)
-		if c := ev.count("complete", j.ID); c != 1 {
-			w.Fatalf("%d complete events", c)
-		}
-		<-g.started
-		if len(g.let) == 0 {
-			g.let <- nil
-		}
-		if got := w.wait(n, next); got.State != job.Succeeded || got.Runs != 1 {
-			w.Fatalf("the next one %s after %s", got.State, end.State)
-		}
-		for len(g.let) > 0 {
-			<-g.let
-		}
-	}
-}
-
-// sink records events.
-type sink struct {
-	mu  sync.Mutex
-	evs []job.Event
-	err error
-}
-
-func (s *sink) Publish(_ context.Context, _ store.Tx, e job.Event) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.err; err != nil {
-		s.err = nil
-		return err
-	}
-	s.evs = append(s.evs, e)
-	return nil
-}
-
-func (s *sink) count(typ, id string) (n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.evs {
-		if e.Type == typ && e.JobID == id {
-			n++
-		}
-	}
-	return n
 }
 
 func badHandlers(w *world) {
@@ -298,59 +189,6 @@ func second[A any](_ A, err error) error {
 
 func constant(d time.Duration) func() backoff.BackOff {
 	return func() backoff.BackOff { return backoff.NewConstantBackOff(d) }
-}
-
-func commitAnswerLost(w *world) {
-	var runs atomic.Int32
-	n := w.idle("a")
-	job.Handle(n.Manager, "x", func(context.Context, struct{}) (int, error) { return int(runs.Add(1)), nil })
-	lost := 0
-	n.faults.set(func(f *faults) {
-		f.after = func(op string) error {
-			if op == "finish" && lost < 2 {
-				lost++
-				return errors.New("connection lost in commit")
-			}
-			return nil
-		}
-	})
-	n.run()
-	a, b := w.submit(n, job.Request{Kind: "x", Sync: vm("1")}), w.submit(n, job.Request{Kind: "x", Sync: vm("1")})
-	for i, j := range []*job.Job{a, b} {
-		if got := w.wait(n, j); got.State != job.Succeeded || got.Runs != 1 || string(got.Result) != fmt.Sprint(i+1) {
-			w.Fatalf("%s %s after %d runs", got.State, got.Result, got.Runs)
-		}
-	}
-	if runs.Load() != 2 || lost == 0 {
-		w.Fatalf("%d runs, %d answers lost", runs.Load(), lost)
-	}
-}
-
-func claimAnswerLost(w *world) {
-	var runs atomic.Int32
-	n := w.idle("a")
-	job.Handle(n.Manager, "x", func(context.Context, struct{}) (int, error) { return int(runs.Add(1)), nil })
-	lost := 0
-	n.faults.set(func(f *faults) {
-		f.after = func(op string) error {
-			if op == "claim" && lost < 3 {
-				lost++
-				return errors.New("connection lost in commit")
-			}
-			return nil
-		}
-	})
-	n.run()
-	start := time.Now()
-	for range 10 {
-		j := w.wait(n, w.submit(n, job.Request{Kind: "x"}))
-		if j.State != job.Succeeded || j.Runs != 1 {
-			w.Fatalf("%s after %d runs", j.State, j.Runs)
-		}
-	}
-	if d := time.Since(start); runs.Load() != 10 || lost != 3 || d > 5*time.Second {
-		w.Fatalf("%d runs, %d answers lost, %v", runs.Load(), lost, d)
-	}
 }
 
 func manyWorkers(w *world) {
@@ -435,158 +273,6 @@ func deadlines(w *world) {
 	start = time.Now()
 	if j := w.wait(n, last); j.State != job.Failed || j.Error.Code != job.CodeTimeout || !errors.Is(j.Error, job.ErrDeadline) {
 		w.Fatalf("%s %+v", j.State, j.Error)
-	}
-}
-
-func doubling() backoff.BackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.Multiplier, b.RandomizationFactor, b.MaxElapsedTime = time.Second, 2, 0, time.Millisecond
-	return b
-}
-
-func retryDelays(w *world) {
-	var start time.Time
-	var at []time.Duration
-	n := w.node("a", func(m *job.Manager) {
-		job.Handle(m, "x", func(ctx context.Context, fails int) (int, error) {
-			at = append(at, time.Since(start))
-			if j, _ := job.FromContext(ctx); j.Attempt < fails {
-				return 0, fmt.Errorf("failure %d", j.Attempt+1)
-			}
-			return 0, nil
-		}, job.Retry(doubling, 5))
-	})
-	w.settle()
-	for _, c := range []struct {
-		fails int
-		state job.State
-	}{{4, job.Succeeded}, {5, job.Failed}} {
-		start, at = time.Now(), nil
-		j := w.wait(n, w.submit(n, job.Request{Kind: "x", Args: c.fails}))
-		if j.State != c.state || j.Attempt != c.fails {
-			w.Fatalf("%d failures: %s, attempt %d", c.fails, j.State, j.Attempt)
-		}
-		for i, want := range []int{0, 1, 3, 7, 15} {
-			if d := at[i] - time.Duration(want)*time.Second; d < 0 || d > 10*time.Millisecond {
-				w.Errorf("run %d at %v, want %d s", i, at[i], want)
-			}
-		}
-		if c.state == job.Failed && j.Error.Text != "failure 5" {
-			w.Errorf("error %q", j.Error.Text)
-		}
-	}
-}
-
-func permanentAndAgain(w *world) {
-	n := w.node("a", func(m *job.Manager) {
-		job.Handle(m, "permanent", func(context.Context, struct{}) (int, error) {
-			return 0, fmt.Errorf("wrapped: %w", job.Permanent(errBoom))
-		})
-		job.Handle(m, "backoff", func(context.Context, struct{}) (int, error) { return 0, backoff.Permanent(errBoom) })
-		job.Handle(m, "stop", func(context.Context, struct{}) (int, error) { return 0, errBoom },
-			job.Retry(func() backoff.BackOff { return &backoff.StopBackOff{} }, 5))
-		job.Handle(m, "again", func(ctx context.Context, _ struct{}) (int, error) {
-			if j, _ := job.FromContext(ctx); j.Runs <= 20 {
-				return 0, fmt.Errorf("not yet: %w", job.Again(2*time.Second))
-			}
-			return 0, nil
-		})
-	})
-	for _, kind := range []string{"permanent", "backoff", "stop"} {
-		if j := w.wait(n, w.submit(n, job.Request{Kind: kind})); j.State != job.Failed || j.Attempt != 1 || j.Runs != 1 {
-			w.Errorf("%s: %s, attempt %d, %d runs", kind, j.State, j.Attempt, j.Runs)
-		}
-	}
-	w.settle()
-	start := time.Now()
-	j, next := w.submit(n, job.Request{Kind: "again", Sync: vm("1")}), w.submit(n, job.Request{Kind: "permanent", Sync: vm("1")})
-	time.Sleep(39 * time.Second)
-	if got := w.get(n, next.ID); got.Runs != 0 {
-		w.Errorf("the next of the key is %s", got.State)
-	}
-	got := w.wait(n, j)
-	if d := time.Since(start).Round(time.Second); got.State != job.Succeeded || got.Attempt != 0 || got.Runs != 21 || d != 40*time.Second || got.Place != j.Place {
-		w.Errorf("%s after %v, attempt %d, %d runs, place %d of %d", got.State, d, got.Attempt, got.Runs, got.Place, j.Place)
-	}
-	w.wait(n, next)
-}
-
-func retryKeepsTurn(w *world) {
-	n := w.node("a", func(m *job.Manager) {
-		job.Handle(m, "x", func(ctx context.Context, fails int) (int, error) {
-			if j, _ := job.FromContext(ctx); j.Attempt < fails {
-				return 0, errBoom
-			}
-			return 0, nil
-		}, job.Retry(constant(time.Minute), 5))
-	})
-	first, next := w.submit(n, job.Request{Kind: "x", Args: 1, Sync: vm("1")}), w.submit(n, job.Request{Kind: "x", Sync: vm("1")})
-	time.Sleep(59 * time.Second)
-	w.state(n, first.ID, job.Scheduled)
-	if j := w.state(n, next.ID, job.Waiting); j.Runs != 0 {
-		w.Fatal("overtaken")
-	}
-	a, b := w.wait(n, first), w.wait(n, next)
-	if b.Started.Before(a.Ended) {
-		w.Fatalf("started %v before %v", b.Started, a.Ended)
-	}
-}
-
-type quotaError struct {
-	Limit int
-	Name  string
-}
-
-func (e *quotaError) Error() string { return fmt.Sprintf("quota %s of %d exceeded", e.Name, e.Limit) }
-func (e *quotaError) ErrorMeta() map[string]any {
-	return map[string]any{"limit": e.Limit, "f": func() {}, "s": "text"}
-}
-
-var errNoHost = errors.New("no host fits")
-
-func init() {
-	job.RegisterError("no-host", errNoHost)
-	job.RegisterErrorType[*quotaError]("quota")
-}
-
-func errorsOverStore(w *world) {
-	fail := map[string]error{
-		"sentinel": fmt.Errorf("deploy: %w", errNoHost),
-		"typed":    fmt.Errorf("deploy: %w", &quotaError{3, "vms"}),
-		"both":     errors.Join(errBoom, &quotaError{4, "ips"}, errNoHost),
-		"plain":    errBoom,
-		"long":     errors.New(strings.Repeat("é", 5<<10/2)),
-	}
-	w.node("a", func(m *job.Manager) {
-		job.Handle(m, "x", func(_ context.Context, which string) (int, error) { return 0, job.Permanent(fail[which]) })
-	})
-	other := w.idle("b")
-	job.Declare[string, int](other.Manager, "x")
-	got := map[string]*job.Error{}
-	for _, which := range []string{"sentinel", "typed", "both", "plain", "long"} {
-		_, err := job.Result[int](w.wait(other, w.submit(other, job.Request{Kind: "x", Args: which})))
-		if !errors.As(err, new(*job.Error)) {
-			w.Fatalf("%s: %T", which, err)
-		}
-		got[which] = err.(*job.Error)
-	}
-	if e := got["sentinel"]; e.Code != "no-host" || !errors.Is(e, errNoHost) || e.Text != "deploy: no host fits" || e.Meta != nil {
-		w.Errorf("%+v", e)
-	}
-	var q *quotaError
-	if e := got["typed"]; e.Code != "quota" || !errors.As(e, &q) || q.Limit != 3 || q.Name != "vms" {
-		w.Errorf("%+v", e)
-	} else if meta := e.Causes[0].Meta; meta["limit"] != "3" || meta["s"] != "text" || meta["f"] == "" {
-		w.Errorf("meta %v", meta)
-	}
-	if e := got["both"]; e.Code != "quota" || !errors.Is(e, errNoHost) || !errors.As(e, &q) || q.Limit != 4 {
-		w.Errorf("%+v", e)
-	}
-	if e := got["plain"]; e.Code != "internal" || e.Text != "boom" || errors.Is(e, errNoHost) || errors.As(e, &q) {
-		w.Errorf("%+v", e)
-	}
-	if e := got["long"]; len(e.Text) > 4<<10 || !strings.HasSuffix(e.Text, "é…") {
-		w.Errorf("%d bytes, ends %q", len(e.Text), e.Text[len(e.Text)-8:])
 	}
 }
 

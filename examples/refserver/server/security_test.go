@@ -2,35 +2,18 @@ package server
 
 import (
 	"bytes"
-	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
-	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/benbjohnson/clock"
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/drover-cloud/drover/examples/refserver/cloud"
-	"github.com/drover-cloud/drover/examples/refserver/csapi"
 )
 
 const password = "canary-password-of-admin"
@@ -229,93 +212,6 @@ func TestRate(t *testing.T) {
 	})
 }
 
-// as signs with another user's key.
-func (n *node) as(k cloud.Credentials, command string, p params) answer {
-	n.t.Helper()
-	q := params{"command": command, "apiKey": k.Key, "response": "json"}
-	for name, v := range p {
-		q[name] = v
-	}
-	q["signature"] = csapi.Sign(q, []byte(k.Secret))
-	return n.send("POST", q)
-}
-
-func TestUsers(t *testing.T) {
-	t.Parallel()
-	n := start(t, "-sim-latency", "100ms", "-sim-fault", "start:name=fail*:capacity")
-	key := func(name string) cloud.Credentials {
-		if err := n.cloud.AddUser(t.Context(), name, false); err != nil {
-			t.Fatal(err)
-		}
-		k, err := n.cloud.UserKey(t.Context(), name, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
-	a, b := key("alice"), key("bob")
-	n.cloud.Forget()
-	deploy := params{"zoneid": zone1, "serviceofferingid": small, "templateid": debian12, "name": "hers", "hostid": nobody}
-	made := n.as(a, "deployVirtualMachine", deploy).ok(t)
-	vm, j := made.str("id"), made.str("jobid")
-	n.wait(j).succeeds(t)
-	t.Run("ref-61 others see nothing", func(t *testing.T) {
-		for _, c := range []struct {
-			command string
-			p       params
-		}{
-			{"queryAsyncJobResult", params{"jobid": j}}, {"cancelAsyncJob", params{"jobid": j}}, {"stopVirtualMachine", params{"id": vm}},
-			{"listVirtualMachines", params{"id": vm}}, {"updateVirtualMachine", params{"id": vm, "displayname": "x"}}, {"listEvents", params{"jobid": j}},
-			{"createTags", params{"resourceids": vm, "resourcetype": "UserVm", "tags[0].key": "k", "tags[0].value": "v"}},
-			{"listVolumes", params{"virtualmachineid": vm}}, {"queryAsyncJobResult", params{"resourcetype": "VirtualMachine", "resourceid": vm}},
-		} {
-			n.as(b, c.command, c.p).fails(t, 431, 4350)
-		}
-		for _, command := range []string{"listVirtualMachines", "listVolumes", "listEvents", "listTags", "listAsyncJobs"} {
-			if got := n.as(b, command, params{"listall": "true"}).ok(t); len(got.body) != 0 {
-				t.Errorf("%s: %s", command, got.raw)
-			}
-		}
-		if l := n.as(b, "listUsers", nil).list("user"); len(l) != 1 || l[0]["username"] != "bob" || num(l[0]["accounttype"]) != 0 {
-			t.Errorf("%v", l)
-		}
-		hers := n.as(a, "listVirtualMachines", nil).list("virtualmachine")
-		if len(hers) != 1 || hers[0]["account"] != "alice" || hers[0]["hostid"] != nil {
-			t.Errorf("%v", hers)
-		}
-		if l := n.call("listVirtualMachines", params{"account": "alice"}).list("virtualmachine"); len(l) != 1 || l[0]["hostid"] == nil {
-			t.Errorf("%v", l)
-		}
-	})
-	t.Run("ref-56 what is for admins", func(t *testing.T) {
-		for _, command := range []string{"listHosts", "addHost", "migrateVirtualMachine", "prepareForShutdown"} {
-			n.as(a, command, nil).fails(t, 432, 9999)
-		}
-		n.as(a, "listAsyncJobs", params{"runninglongerthan": "1"}).ok(t) // a parameter that is not hers is unknown
-		deploy["name"] = "fail1"
-		failed := n.as(a, "deployVirtualMachine", deploy).ok(t)
-		n.wait(failed.str("jobid")).failed(t, 533, "Unable to create")
-		mine := n.as(a, "queryAsyncJobResult", params{"jobid": failed.str("jobid")})
-		if mine.failed(t, 533, "The operation could not be completed"); strings.Contains(mine.raw, "capacity") {
-			t.Errorf("details: %s", mine.raw)
-		}
-		for _, e := range n.as(a, "listEvents", params{"level": "ERROR"}).list("event") {
-			if strings.Contains(e["description"].(string), "Unable") {
-				t.Errorf("details: %v", e)
-			}
-		}
-	})
-	t.Run("ref-61 a user that is gone when the job runs", func(t *testing.T) {
-		first := n.as(a, "rebootVirtualMachine", params{"id": vm}).ok(t).str("jobid")
-		second := n.as(a, "rebootVirtualMachine", params{"id": vm}).ok(t).str("jobid")
-		if _, err := n.bun.Exec(`DELETE FROM rs_user WHERE name = 'alice'`); err != nil {
-			t.Fatal(err)
-		}
-		n.wait(first)
-		n.wait(second).failed(t, 531)
-	})
-}
-
 // Nothing that is secret shows anywhere but where it belongs.
 func TestSecrets(t *testing.T) {
 	t.Parallel()
@@ -393,62 +289,6 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-type lockedText struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedText) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// spanText is a tracer provider, its tracer and their spans: all they say is written.
-type spanText struct {
-	noop.TracerProvider
-	w io.Writer
-}
-
-func (p spanText) Tracer(string, ...trace.TracerOption) trace.Tracer { return tracerText{w: p.w} }
-
-type tracerText struct {
-	noop.Tracer
-	w io.Writer
-}
-
-func (t tracerText) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
-	s := saidSpan{Span: trace.SpanFromContext(ctx), w: t.w}
-	c := trace.NewSpanStartConfig(opts...)
-	s.say(name, c.Attributes(), c.Links())
-	return trace.ContextWithSpan(ctx, s), s
-}
-
-type saidSpan struct {
-	trace.Span
-	w io.Writer
-}
-
-func (s saidSpan) say(what ...any)                        { _, _ = fmt.Fprintln(s.w, what...) }
-func (s saidSpan) IsRecording() bool                      { return true }
-func (s saidSpan) SetAttributes(kv ...attribute.KeyValue) { s.say(kv) }
-func (s saidSpan) SetStatus(_ codes.Code, text string)    { s.say(text) }
-func (s saidSpan) SetName(name string)                    { s.say(name) }
-func (s saidSpan) RecordError(err error, o ...trace.EventOption) {
-	c := trace.NewEventConfig(o...)
-	s.say(err, c.Attributes())
-}
-func (s saidSpan) AddEvent(name string, o ...trace.EventOption) {
-	c := trace.NewEventConfig(o...)
-	s.say(name, c.Attributes())
-}
-
 // get fetches a page with the cookies, as they come from the own site.
 func (b *browser) get(path string, headers ...string) (*http.Response, string) {
 	b.t.Helper()
@@ -477,111 +317,4 @@ func (b *browser) send(method, path, body string, headers ...string) (*http.Resp
 		b.t.Fatal(err)
 	}
 	return r, string(text)
-}
-
-// certificate makes a pair of files for 127.0.0.1.
-func certificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "admin"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
-}
-
-func TestTransport(t *testing.T) {
-	t.Parallel()
-	t.Run("ref-59 TLS", func(t *testing.T) {
-		cert, key := certificate(t)
-		cfg := parsed(t, "-tls-cert", cert, "-tls-key", key, "-tls-client-ca", cert)
-		s, err := New(t.Context(), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
-		done := make(chan error, 1)
-		ctx, stop := contextWithCancel(t)
-		go func() { done <- s.Run(ctx) }()
-		defer func() {
-			stop()
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}()
-		pool := x509.NewCertPool()
-		text, err := os.ReadFile(cert)
-		if err != nil || !pool.AppendCertsFromPEM(text) {
-			t.Fatal(err)
-		}
-		get := func(most uint16) (*http.Response, error) {
-			c := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MaxVersion: most, MinVersion: tls.VersionTLS10}}}
-			return c.Get(s.URL() + "/healthz")
-		}
-		r, err := get(0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = r.Body.Close()
-		if r.StatusCode != http.StatusOK || r.Header.Get("Strict-Transport-Security") == "" || r.Header.Get("Server") != "" {
-			t.Errorf("%v", r)
-		}
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for status, certs := range map[int][]tls.Certificate{http.StatusUnauthorized: nil, http.StatusOK: {pair}} {
-			c := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, Certificates: certs, MinVersion: tls.VersionTLS12}}}
-			r, err := c.Get(s.URL() + "/v1/vms")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _ = r.Body.Close(); r.StatusCode != status {
-				t.Errorf("%d client certificates: %d, want %d", len(certs), r.StatusCode, status)
-			}
-		}
-		if r, err := get(tls.VersionTLS11); err == nil {
-			_ = r.Body.Close()
-			t.Error("TLS 1.1 is accepted")
-		}
-	})
-	t.Run("ref-59 a client that is slow", func(t *testing.T) {
-		if testing.Short() {
-			t.Skip("waits 5 s")
-		}
-		n := start(t)
-		c, err := net.Dial("tcp", strings.TrimPrefix(n.URL(), "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close() //nolint:errcheck // it is closed at the other end
-		began := time.Now()
-		if _, err := fmt.Fprint(c, "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "); err != nil {
-			t.Fatal(err)
-		}
-		_ = c.SetReadDeadline(began.Add(30 * time.Second))
-		if _, err := io.ReadAll(c); err != nil {
-			t.Errorf("not cut: %v", err)
-		}
-		if took := time.Since(began); took < 4*time.Second || took > 20*time.Second {
-			t.Errorf("cut after %v", took)
-		}
-	})
 }
