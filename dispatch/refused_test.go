@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/uptrace/bun"
-	_ "modernc.org/sqlite" // the driver of the test's database
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/dispatch"
