@@ -88,9 +88,12 @@ func (m *Manager) Hold(ctx context.Context, id string) error {
 	return err
 }
 
-// Reschedule changes when a scheduled job is due; a time in the past is now. [ErrNotFound], [ErrFinished],
+// Reschedule changes when a scheduled job is due; a time in the past is now. [ErrInvalid] for a year before 2000 or after 2200, [ErrNotFound], [ErrFinished],
 // [store.ErrConflict] for a job that is not scheduled.
 func (m *Manager) Reschedule(ctx context.Context, id string, at time.Time) error {
+	if why := badTime(at); why != "" {
+		return &FieldError{"At", why}
+	}
 	var wait time.Duration
 	_, err := m.steer(ctx, id, "reschedule", func(_ context.Context, tx store.Tx, row *Row) (*Move, error) {
 		switch {

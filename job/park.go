@@ -104,7 +104,12 @@ func OnTopic(topic string) Condition {
 
 // At holds from t on, by the store's clock.
 func At(t time.Time) Condition {
-	return func(c *conditions) { c.want = append(c.want, want{timed: true, at: t}) }
+	return func(c *conditions) {
+		if why := badTime(t); why != "" {
+			c.bad = "At: " + why
+		}
+		c.want = append(c.want, want{timed: true, at: t})
+	}
 }
 
 // After holds d after the job has parked.

@@ -214,6 +214,7 @@ func noCondition(w *world) {
 		"id":      func() error { return job.Park(job.OnJobs("x")) },
 		"self":    func() error { return job.Park(job.OnJobs(self)) },
 		"topic":   func() error { return job.Park(job.OnTopic("")) },
+		"time":    func() error { return job.Park(job.At(time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC))) },
 		"many":    func() error { return job.Park(job.OnJobs(make([]string, 10_001)...)) },
 	}
 	n := w.node("a", func(m *job.Manager) {

@@ -51,7 +51,8 @@ const (
 	maxIdentity      = 64
 	maxIdentityBytes = 8 << 10
 	maxPriority      = 100
-	maxYear          = 9999 // all that JSON and the stores can write
+	minYear          = 2000 // an earlier time is a mistake, and so is a later one
+	maxYear          = 2200
 )
 
 // badName says why s cannot be a name, or "".
@@ -110,14 +111,22 @@ func (r *Request) check() error {
 		return invalid("Timeout", "%v is negative", r.Timeout)
 	case r.MaxAttempts < 0 || r.MaxAttempts > 1_000_000:
 		return invalid("MaxAttempts", "%d, must be 0 to 1000000", r.MaxAttempts)
-	case r.RunAt.Year() > maxYear || r.RunAt.Year() < 0:
-		return invalid("RunAt", "year %d, must be 0 to %d", r.RunAt.Year(), maxYear)
-	case r.Deadline.Year() > maxYear || r.Deadline.Year() < 0:
-		return invalid("Deadline", "year %d, must be 0 to %d", r.Deadline.Year(), maxYear)
+	case badTime(r.RunAt) != "":
+		return invalid("RunAt", "%s", badTime(r.RunAt))
+	case badTime(r.Deadline) != "":
+		return invalid("Deadline", "%s", badTime(r.Deadline))
 	case r.OnDuplicate != Join && r.OnDuplicate != Refuse:
 		return invalid("OnDuplicate", "%d is unknown", r.OnDuplicate)
 	}
 	return checkIdentity(r.Identity)
+}
+
+// badTime says why t, unless it is zero, cannot be meant, or "".
+func badTime(t time.Time) string {
+	if y := t.UTC().Year(); !t.IsZero() && (y < minYear || y > maxYear) {
+		return fmt.Sprintf("year %d, must be %d to %d", y, minYear, maxYear)
+	}
+	return ""
 }
 
 func checkIdentity(id map[string]string) error {

@@ -172,6 +172,9 @@ func holdAndReschedule(w *world) {
 	}
 	later := w.submit(n, job.Request{Kind: "x", RunAt: time.Now().Add(time.Hour)})
 	w.must(n.SetPriority(w.Context(), later.ID, -5))
+	if err := n.Reschedule(w.Context(), later.ID, time.Date(300_000, 1, 1, 0, 0, 0, 0, time.UTC)); !errors.Is(err, job.ErrInvalid) {
+		w.Errorf("a time that cannot be meant: %v", err)
+	}
 	w.must(n.Reschedule(w.Context(), later.ID, time.Now().Add(10*time.Second)))
 	start := time.Now()
 	g.let <- nil
