@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/job"
 )
 
@@ -40,7 +41,14 @@ func populate(w *world) (deploy *job.Job) {
 }
 
 func TestLooks(t *testing.T) {
-	w := newWorld(t, nil)
+	w := newFull(t)
+	w.group.set(console.MemberView{Members: []console.Member{
+		{ID: "ms1", State: "up", Reason: "beat", Addr: "10.0.0.11:8080", Version: "v1.4.0", Age: 3 * time.Second, Meta: map[string]string{"zone": "north"}},
+		{ID: "ms2", State: "up", Reason: "beat", Addr: "10.0.0.12:8080", Version: "v1.4.0", Age: 7 * time.Second, Meta: map[string]string{"zone": "north"}},
+		{ID: "ms3", State: "up", Reason: "beat", Addr: "10.0.0.13:8080", Version: "v1.3.9", Age: 5 * time.Second, Mark: "maintenance", Meta: map[string]string{"zone": "south"}},
+		{ID: "ms4", State: "down", Reason: "left", Addr: "10.0.0.14:8080", Version: "v1.3.9", Age: time.Hour},
+	}, Leader: "ms1"})
+	w.hosts.set(console.Host{Name: "host-a", State: "up"}, console.Host{Name: "host-b", State: "up"})
 	w.otherNode("ms2", 30*time.Second)
 	deploy := populate(w)
 	b := browse(t, w.url)
@@ -48,7 +56,7 @@ func TestLooks(t *testing.T) {
 		b.scheme(dark)
 		suffix := map[bool]string{true: "-dark", false: ""}[dark]
 		for _, p := range []struct{ name, path string }{
-			{"overview", ""}, {"jobs", "jobs"}, {"jobs-failed", "jobs?state=failed"}, {"job", "jobs/" + deploy.ID}, {"queues", "queues"}, {"queue", "queues/vm/web-1"}, {"members", "members"},
+			{"overview", ""}, {"jobs", "jobs"}, {"jobs-failed", "jobs?state=failed"}, {"job", "jobs/" + deploy.ID}, {"queues", "queues"}, {"queue", "queues/vm/web-1"}, {"members", "members"}, {"periodic", "periodic"}, {"events", "events"},
 		} {
 			b.open(w.url + p.path)
 			b.both(p.name + suffix)

@@ -18,6 +18,7 @@ import (
 	"github.com/drover-cloud/drover/flow"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/periodic"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/memory"
 	"github.com/drover-cloud/drover/syncqueue"
@@ -49,6 +50,44 @@ type world struct {
 	permits map[string]chan struct{}
 	server  *http.Server
 	over    bool // nobody waits any more
+	group   group
+	hosts   hosts
+	tasks   *periodic.Set
+}
+
+// group is a membership made up.
+type group struct {
+	mu  sync.Mutex
+	now console.MemberView
+}
+
+func (g *group) View() console.MemberView { g.mu.Lock(); defer g.mu.Unlock(); return g.now }
+func (g *group) set(v console.MemberView) { g.mu.Lock(); defer g.mu.Unlock(); g.now = v }
+
+func (g *group) Mark(context.Context, string, string) error   { return nil }
+func (g *group) ConfirmDown(context.Context, ...string) error { return nil }
+func (g *group) Forget(context.Context, string, bool) error   { return nil }
+
+// hosts are made up.
+type hosts struct {
+	mu  sync.Mutex
+	now []console.Host
+}
+
+func (h *hosts) Hosts(context.Context) ([]console.Host, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.now, nil
+}
+func (h *hosts) set(all ...console.Host) { h.mu.Lock(); defer h.mu.Unlock(); h.now = all }
+
+// full gives the console membership, hosts and tasks too.
+func (w *world) full(c *console.Config) {
+	w.tasks = &periodic.Set{Env: c.Env}
+	_ = w.tasks.Every(time.Hour, "audit.claims", func(context.Context) error { return nil }, periodic.Initial(40*time.Minute))
+	_ = w.tasks.Every(5*time.Minute, "images.refresh", func(context.Context) error { return errors.New("mirror.example: connection refused") }, periodic.Initial(time.Millisecond))
+	_ = w.tasks.Add(periodic.Cron("30 2 * * *", time.UTC, "backup", func(context.Context) error { return nil }))
+	c.Periodic, c.Members, c.Hosts = w.tasks, &w.group, &w.hosts
 }
 
 func (w *world) Publish(ctx context.Context, tx store.Tx, e job.Event) error {
@@ -68,6 +107,21 @@ func must[T any](t testing.TB) func(T, error) T {
 func newWorld(t testing.TB, change func(*console.Config)) *world {
 	t.Helper()
 	w := &world{t: t, db: &memory.Store{}, permits: map[string]chan struct{}{}}
+	w.start(change)
+	return w
+}
+
+// newFull is a world with membership, hosts and tasks.
+func newFull(t testing.TB) *world {
+	t.Helper()
+	w := &world{t: t, db: &memory.Store{}, permits: map[string]chan struct{}{}}
+	w.start(w.full)
+	return w
+}
+
+func (w *world) start(change func(*console.Config)) {
+	t := w.t
+	t.Helper()
 	env := drover.Env{Node: "ms1", Logger: slog.New(slog.DiscardHandler)}
 	w.session = must[*lease.Session](t)(lease.New(lease.Config{Env: env, Tx: w.db, Store: w.db.Leases(), Notify: w.db.Notifier(), Name: "ms1"}))
 	w.queue = must[*syncqueue.Queue](t)(syncqueue.New(syncqueue.Config{Env: env, Tx: w.db, Store: w.db.Queues()}))
@@ -88,6 +142,9 @@ func newWorld(t testing.TB, change func(*console.Config)) *world {
 	g.Add("session", w.session)
 	g.Add("jobs", w.jobs)
 	g.Add("console", w.console)
+	if w.tasks != nil {
+		g.Add("tasks", w.tasks)
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
@@ -105,7 +162,6 @@ func newWorld(t testing.TB, change func(*console.Config)) *world {
 			t.Errorf("run: %v", err)
 		}
 	})
-	return w
 }
 
 func (w *world) serve(l net.Listener) {
