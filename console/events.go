@@ -15,7 +15,7 @@ const (
 	writeTimeout = 40 * time.Second
 )
 
-var topics = []string{"job", "queue", "member", "periodic"}
+var topics = []string{"job", "queue", "member", "host", "periodic"}
 
 // wanted is what a stream asks for.
 type wanted struct {

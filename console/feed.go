@@ -43,10 +43,11 @@ func (c *Console) feed(ctx context.Context) error {
 func (c *Console) watchNodes(ctx context.Context) {
 	var members map[string]string
 	var tasks []jobjson.Task
+	var hosts []hostObject
 	all := context.WithValue(ctx, principalKey{}, Principal{Name: "console"})
 	for n := 0; c.env.Sleep(ctx, lookAtSelf) == nil; n++ {
 		if c.hub.streams() == 0 {
-			members, tasks = nil, nil
+			members, tasks, hosts = nil, nil, nil
 			continue
 		}
 		tasks = c.changedTasks(tasks)
@@ -55,6 +56,9 @@ func (c *Console) watchNodes(ctx context.Context) {
 		}
 		if hasMembers(c) {
 			members = c.changedMembers(all, members)
+		}
+		if hasHosts(c) {
+			hosts = c.changedHosts(all, hosts)
 		}
 		if c.cfg.Nodes != nil {
 			_, _ = c.facts(all, true) // for who must not wait

@@ -2,7 +2,9 @@ package console
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -43,4 +45,21 @@ func (c *Console) listHosts(r *http.Request) (*answer, error) {
 		return nil, err
 	}
 	return ok(list[hostObject]{Items: hs})
+}
+
+// changedHosts sends a frame per host whose state has changed since last.
+func (c *Console) changedHosts(ctx context.Context, last []hostObject) []hostObject {
+	now, err := c.hosts(ctx)
+	if err != nil {
+		return last
+	}
+	for _, h := range now {
+		if last == nil || slices.Contains(last, h) {
+			continue
+		}
+		if data, err := json.Marshal(map[string]string{"id": h.Name, "state": h.State}); err == nil {
+			c.hub.add(frame{topic: "host", data: data})
+		}
+	}
+	return now
 }

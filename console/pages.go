@@ -27,7 +27,7 @@ type overviewPage struct {
 }
 
 func (v *views) overview(r *http.Request, p *page) (string, error) {
-	p.Heading, p.Stream = "Overview", "topics=job,queue,member,periodic"
+	p.Heading, p.Stream = "Overview", "topics=job,queue,member,host,periodic"
 	o, err := v.c.overview(r.Context())
 	if err != nil {
 		return "", err
@@ -299,13 +299,13 @@ func (v *views) periodic(r *http.Request, p *page) (string, error) {
 }
 
 func (v *views) hosts(r *http.Request, p *page) (string, error) {
-	p.Heading, p.Stream = "Hosts", "topics=member"
+	p.Heading, p.Stream = "Hosts", "topics=host"
 	hs, err := v.c.hosts(r.Context())
 	p.Body = hs
 	return "hosts", err
 }
 
 func (v *views) events(_ *http.Request, p *page) (string, error) {
-	p.Heading, p.Stream = "Events", "topics=job,queue,member,periodic"
+	p.Heading, p.Stream = "Events", "topics=job,queue,member,host,periodic"
 	return "events", nil
 }

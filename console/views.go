@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -186,7 +187,15 @@ func (c *Console) up(ctx context.Context) (n int) {
 func (v *views) funcs() template.FuncMap {
 	return template.FuncMap{
 		"short": short, "seg": url.PathEscape, "first": firstLine, "span": spanText,
-		"when":    func(t any) template.HTML { return v.when(t) },
+		"when": func(t any) template.HTML { return v.when(t, "") },
+		"ago":  func(t any) template.HTML { return v.when(t, " ago") },
+		"beat": func(ms int64) string {
+			if ms < 1000 {
+				return "now"
+			}
+			return spanText(time.Duration(ms)*time.Millisecond) + " ago"
+		},
+		"sched":   schedule,
 		"took":    func(from, to any) string { return took(asTime(from), asTime(to), v.c.now()) },
 		"final":   func(s job.State) bool { return s.Final() },
 		"dict":    dict,
@@ -223,18 +232,46 @@ func asTime(t any) time.Time {
 }
 
 // when is an instant as a time element: how long ago, for the page's script to keep true.
-func (v *views) when(x any) template.HTML {
+func (v *views) when(x any, ago string) template.HTML {
 	t := asTime(x)
 	if t.IsZero() {
 		return "–"
 	}
-	iso := stamp(t).String()
+	iso, keep := stamp(t).String(), ""
+	if ago != "" {
+		keep = " data-ago"
+	}
 	d := v.c.now().Sub(t)
 	text := spanText(d.Abs())
-	if d < 0 {
+	switch {
+	case d > -1500*time.Millisecond && d < time.Second:
+		text = "now"
+	case d < 0:
 		text = "in " + text
+	default:
+		text += ago
 	}
-	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s">%s</time>`, iso, iso, template.HTMLEscapeString(text))) // #nosec G203 -- digits and units
+	return template.HTML(fmt.Sprintf(`<time datetime="%s" title="%s"%s>%s</time>`, iso, iso, keep, template.HTMLEscapeString(text))) // #nosec G203 -- digits and units
+}
+
+var goDuration = regexp.MustCompile(`\b(\d+h)?(\d+m)?\d+(\.\d+)?(ms|s)\b`)
+
+// schedule words a timetable: its durations as everywhere else on the page.
+func schedule(s string) string {
+	return goDuration.ReplaceAllStringFunc(s, func(text string) string {
+		d, err := time.ParseDuration(text)
+		switch {
+		case err != nil:
+			return text
+		case d >= time.Hour && d%time.Hour == 0:
+			return fmt.Sprintf("%d h", d/time.Hour)
+		case d >= time.Minute && d < time.Hour && d%time.Minute == 0:
+			return fmt.Sprintf("%d m", d/time.Minute)
+		case d >= time.Second && d < time.Minute && d%time.Second == 0:
+			return fmt.Sprintf("%d s", d/time.Second)
+		}
+		return spanText(d)
+	})
 }
 
 // took is how long from…to lasted, up to now if it still does.

@@ -124,7 +124,7 @@ func (a *app) comment(text string) {
 func (a *app) events() *cli.Command {
 	return &cli.Command{
 		Name: "events", Usage: "follow what happens, until it is interrupted", Description: example("drover events -topic job,member"),
-		Flags: []cli.Flag{&cli.StringFlag{Name: "topic", Usage: "`TOPICS`: job, queue, member, periodic; all without it"}},
+		Flags: []cli.Flag{&cli.StringFlag{Name: "topic", Usage: "`TOPICS`: job, queue, member, host, periodic; all without it"}},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if _, err := want(c, 0, 0); err != nil {
 				return err

@@ -123,15 +123,20 @@ func (r *remote) request(ctx context.Context, method, path string, q url.Values,
 	if res.StatusCode < 300 || res.StatusCode == http.StatusNotModified {
 		return res, nil
 	}
+	return nil, r.refusal(res)
+}
+
+// refusal is what an answer that is none says, and closes it.
+func (r *remote) refusal(res *http.Response) error {
 	defer res.Body.Close()
 	p := problem{Status: res.StatusCode}
 	if b, err := io.ReadAll(io.LimitReader(res.Body, 1<<20)); err == nil && strings.Contains(res.Header.Get("Content-Type"), "json") {
-		_ = json.Unmarshal(b, &p)
+		_ = json.Unmarshal(b, &p) // without a text the status says enough
 		p.Status = res.StatusCode
 	} else {
-		p.Detail = fmt.Sprintf("%s answers %s to %s: is it the address of a console?", r.base.Host, res.Status, u.Path)
+		p.Detail = fmt.Sprintf("%s answers %s to %s: is it the address of a console?", r.base.Host, res.Status, res.Request.URL.Path)
 	}
-	return nil, p.err()
+	return p.err()
 }
 
 // ask sends a request and decodes what comes back.

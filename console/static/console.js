@@ -33,16 +33,28 @@ function instant(t) {
   if (times === "utc") return t.toISOString().replace("T", " ").slice(0, 19) + "Z";
   if (times === "local") return t.toLocaleString(undefined, { hour12: false });
   const d = now() - t;
-  return d < 0 ? "in " + span(-d) : span(d < 10_000 ? Math.floor(d / 1000) * 1000 || d : d);
+  if (d > -1500 && d < 1000) return "now";
+  return d < 0 ? "in " + span(-d) : span(d < 10_000 ? Math.floor(d / 1000) * 1000 : d);
 }
 
 const say = (el, text) => { if (el.textContent !== text) el.textContent = text; };
 
 function tick() {
-  for (const el of document.querySelectorAll("time")) say(el, instant(new Date(el.dateTime)));
+  for (const el of document.querySelectorAll("time")) {
+    const text = instant(new Date(el.dateTime));
+    say(el, text + (el.dataset.ago !== undefined && times === "ago" && text !== "now" && !text.startsWith("in ") ? " ago" : ""));
+  }
   for (const el of document.querySelectorAll("[data-since]")) say(el, span(now() - Number(el.dataset.since)));
   const tl = $("timeline");
   if (tl && tl.hasAttribute("data-open")) stretch(tl);
+}
+
+// tell says to who does not see them what the counts are now, at most every 5 s.
+let counted = "";
+function tell() {
+  const now = [...document.querySelectorAll("#tiles a, #tabs a")].filter((a) => a.querySelector("b")).map((a) => a.innerText.replace(/\s+/g, " ").trim()).join(", ");
+  if (counted && now !== counted) say($("told"), now);
+  counted = now;
 }
 
 // stretch draws the timeline up to now, as the server does.
@@ -118,6 +130,7 @@ function connect() {
   source.addEventListener("bye", () => lost());
   source.addEventListener("job", (e) => job(JSON.parse(e.data)));
   source.addEventListener("queue", (e) => { tail("queue", JSON.parse(e.data)); refresh(); });
+  source.addEventListener("host", (e) => { tail("host", JSON.parse(e.data)); refresh(); });
   source.addEventListener("periodic", (e) => { tail("periodic", JSON.parse(e.data)); refresh(); });
   source.addEventListener("member", (e) => { tail("member", JSON.parse(e.data)); refresh(); });
   source.onerror = lost;
@@ -341,9 +354,11 @@ if (location.search.includes("notice=") || location.search.includes("problem="))
   history.replaceState(null, "", u);
 }
 setInterval(tick, 1000);
+setInterval(tell, 5000);
 setInterval(() => { if (!document.hidden) refresh(); }, Number(body.dataset.poll) * 1000);
 setInterval(() => { if (!connected && !document.hidden) refresh(); }, 10_000);
 theme();
+document.querySelector('.top nav [aria-current="page"]')?.scrollIntoView({ inline: "center", block: "nearest" });
 steering({ root, refresh, span });
 looks({ root, store });
 if (/^#[jmt]-/.test(location.hash)) $(location.hash.slice(1))?.classList.add("here");
