@@ -83,7 +83,7 @@ func TestPeriodic(t *testing.T) {
 				t.Errorf("%q, want %q", got, want)
 			}
 			page := r.do("GET", "/periodic", "").Body.String()
-			for _, want := range []string{"ms3: no answer", `id="t-ms1-audit"`, `id="t-ms2-audit"`, "every 1h"} {
+			for _, want := range []string{"ms3: no answer", `id="t-ms1-audit"`, `id="t-ms2-audit"`, "every 1 h"} {
 				if !strings.Contains(page, want) {
 					t.Errorf("the page has no %q", want)
 				}
