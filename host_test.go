@@ -37,6 +37,8 @@ func TestHostBuild(t *testing.T) {
 import (
 	"context"
 
+	"github.com/drover-cloud/drover/bus"
+	hub "github.com/drover-cloud/drover/bus/memory"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/servicegroup"
 	members "github.com/drover-cloud/drover/servicegroup/memory"
@@ -44,6 +46,8 @@ import (
 )
 
 func main() {
+	b := bus.New((&hub.Hub{}).Open("n1"), bus.Config{})
+	_ = b.Run
 	var db memory.Store
 	m, err := job.New(job.Config{DB: &db})
 	if err != nil {
@@ -70,7 +74,7 @@ func main() {
 	for _, forbidden := range []string{"uptrace/bun", "database/sql", "jackc/pgx", "modernc.org", "libvirt", "amqp", "nats", "zookeeper/zk", "gomemcache", "servicegroup/db", "servicegroup/zk", "servicegroup/memcached", "drover/testkit", "drover/internal/testkit", "testing"} {
 		for pkg := range strings.Lines(deps) {
 			if pkg = strings.TrimSpace(pkg); strings.Contains(pkg, forbidden) {
-				t.Errorf("a host of jobs and membership in memory pulls in %s", pkg)
+				t.Errorf("a host of jobs, messages and membership in memory pulls in %s", pkg)
 			}
 		}
 	}

@@ -35,6 +35,8 @@ var arrows = map[string][]string{
 	"ring":                            {},
 	"bus":                             {".", "store", "ring"},
 	"bus/memory":                      {".", "bus"},
+	"bus/nats":                        {".", "bus"},
+	"bus/amqp":                        {".", "bus"},
 	"hypervisor":                      {"."},
 	"hypervisor/sim":                  {".", "hypervisor"},
 	"hypervisor/libvirt":              {".", "hypervisor", "hypervisor/libvirt/internal/rpc", "internal/chance", "internal/fair"},
@@ -59,6 +61,8 @@ var outside = map[string][]string{
 	"github.com/go-zookeeper/zk":     {"servicegroup/zk", "internal/testkit/..."},
 	"github.com/bradfitz/gomemcache": {"servicegroup/memcached", "internal/testkit/..."},
 	"modernc.org/sqlite":             {"store/...", "examples/...", "cmd/...", "testkit/...", "internal/testkit/...", "internal/chaos/..."},
+	"github.com/rabbitmq/amqp091-go": {"bus/amqp", "internal/testkit/..."},
+	"github.com/nats-io/nats.go":     {"bus/nats"},
 }
 
 // exempt are packages with a real clock or goroutines of their own, each with the reason.

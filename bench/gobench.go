@@ -75,6 +75,37 @@ func p19(b *bench) (figures, error) {
 	return figures{drover: ours["ns/op"], alternative: got["P19Middleware"]["ns/op"], more: map[string]float64{"allocations": median(ours["allocs/op"])}}, nil
 }
 
+func p22(b *bench) (figures, error) {
+	got, err := b.goBench("./ring", "P22")
+	if err != nil {
+		return figures{}, err
+	}
+	few, many := got["P22Owner/10"], got["P22Owner/100"]
+	return figures{drover: few["ns/op"], more: map[string]float64{
+		"ns with 100 members": median(many["ns/op"]), "allocations": max(median(few["allocs/op"]), median(many["allocs/op"])),
+	}}, nil
+}
+
+// p23 is the bus over memory; over NATS it is compared with the bare client on the same server.
+func p23(b *bench) (figures, error) {
+	got, err := b.goBench("./bus", "P23")
+	if err != nil {
+		return figures{}, err
+	}
+	var rate []float64
+	for _, ns := range got["P23Memory/parallel"]["ns/op"] {
+		rate = append(rate, 1e9/ns)
+	}
+	over, err := b.goBench("./bus/nats", "P23")
+	if err != nil {
+		return figures{}, err
+	}
+	return figures{drover: rate, more: map[string]float64{
+		"allocations":                median(got["P23Memory/sequential"]["allocs/op"]),
+		"overhead over bare NATS, %": 100 * (median(over["P23Bus"]["p50-us"])/median(over["P23Bare"]["p50-us"]) - 1),
+	}}, nil
+}
+
 func p27(b *bench) (figures, error) {
 	got, err := b.goBench("./testkit", "Explore$")
 	if err != nil {

@@ -101,7 +101,7 @@ func (s *alarms) run() {
 			continue
 		}
 		s.next = s.heap[0].at
-		timer := s.env.Clock.After(s.next.Sub(now))
+		timer := s.env.Clock.After(max(s.next.Sub(now), time.Microsecond)) // a clock at another rate may round to nothing
 		s.mu.Unlock()
 		select {
 		case <-timer:

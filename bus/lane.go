@@ -3,7 +3,6 @@ package bus
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -46,23 +45,50 @@ type lanes struct {
 	ended bool
 }
 
-// lane sends to one destination, in order, from a goroutine of its own that lives while there is something to send.
+// lane sends to one destination, from goroutines of its own that live while there is something to send: one where order counts
+// (events) or the transport does not say that more are good for it.
 type lane struct {
 	b     *Bus
 	to    Address
 	name  string
-	alarm alarm
+	width int
 
 	mu      sync.Mutex
 	queue   []parcel
 	bytes   int
-	active  bool // its goroutine lives
+	active  int  // goroutines
 	open    bool // the circuit
 	fails   int
 	last    time.Time // of use
 	lastErr string
-	ctx     context.Context // of sends
-	cancel  context.CancelCauseFunc
+	free    []*sending
+}
+
+// sending is one goroutine's way to end a send at its deadline.
+type sending struct {
+	alarm
+	mu     sync.Mutex
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
+
+// fire ends the send under way: its deadline has come.
+func (s *sending) fire() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel(context.DeadlineExceeded)
+	}
+}
+
+// begin is the context of the next send.
+func (s *sending) begin(parent context.Context) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil || s.ctx.Err() != nil {
+		s.ctx, s.cancel = context.WithCancelCause(parent)
+	}
+	return s.ctx
 }
 
 func (s *lanes) init(b *Bus) {
@@ -104,8 +130,10 @@ func (s *lanes) make(key Address) *lane {
 	if l := s.m[key]; l != nil {
 		return l
 	}
-	l := &lane{b: s.b, to: key, name: "bus/lane/" + key.String(), last: s.b.env.Clock.Now()}
-	l.alarm.owner = l
+	l := &lane{b: s.b, to: key, name: "bus/lane/" + key.String(), width: 1, last: s.b.env.Clock.Now()}
+	if w, ok := s.b.t.(interface{ Width() int }); ok && !key.Events {
+		l.width = max(1, w.Width())
+	}
 	s.m[key] = l
 	return l
 }
@@ -122,8 +150,11 @@ func (s *lanes) fire() {
 	}
 	for key, l := range s.m { // each for itself: order decides nothing
 		l.mu.Lock()
-		if !l.active && now.Sub(l.last) >= laneIdle {
+		if l.active == 0 && now.Sub(l.last) >= laneIdle {
 			delete(s.m, key)
+			for _, way := range l.free {
+				way.fire() // lets its context go
+			}
 		}
 		l.mu.Unlock()
 	}
@@ -158,7 +189,7 @@ func (s *lanes) flush(ctx context.Context) {
 	for _, l := range s.all() {
 		for l.to.Inbox && ctx.Err() == nil {
 			l.mu.Lock()
-			done := !l.active || l.open
+			done := l.active == 0 || l.open
 			l.mu.Unlock()
 			if done || s.b.env.Sleep(ctx, time.Millisecond) != nil {
 				break
@@ -181,24 +212,31 @@ func (l *lane) put(p parcel) error {
 	}
 	l.queue = append(l.queue, p)
 	l.bytes += size
-	if !l.active {
-		l.active = true
-		l.b.spawn(l.name, l.run)
+	if l.active < l.width {
+		l.active++
+		name := l.name
+		if l.active > 1 {
+			name += "/" + itoa(l.active)
+		}
+		l.b.spawn(name, l.run)
 	}
 	return nil
 }
 
 func (l *lane) run() {
+	var way *sending
 	for {
 		l.mu.Lock()
+		if n := len(l.free); way == nil && n > 0 {
+			way, l.free = l.free[n-1], l.free[:n-1]
+		}
+		if way == nil {
+			way = &sending{}
+			way.owner = way
+		}
 		if len(l.queue) == 0 || l.b.ctx.Err() != nil {
-			l.active = false
-			l.queue = nil
-			if l.b.ctx.Err() == nil || l.cancel == nil {
-				l.mu.Unlock()
-				return
-			}
-			l.cancel(errEnded)
+			l.active--
+			l.free = append(l.free, way)
 			l.mu.Unlock()
 			return
 		}
@@ -207,17 +245,14 @@ func (l *lane) run() {
 		l.queue = l.queue[1:]
 		l.bytes -= len(p.m.Body)
 		l.mu.Unlock()
-		if err, counts := l.deliver(p); l.tally(err, counts) {
-			l.probe()
+		if err, counts := l.deliver(way, p); l.tally(err, counts) {
+			l.probe(way)
 		}
 	}
 }
 
-// errEnded is the cause of sends that end with the bus.
-var errEnded = errors.New("bus: ended")
-
 // deliver hands p to the transport; counts says that err tells about the way.
-func (l *lane) deliver(p parcel) (err error, counts bool) { //nolint:staticcheck // the error comes first: it is the answer
+func (l *lane) deliver(way *sending, p parcel) (err error, counts bool) { //nolint:staticcheck // the error comes first: it is the answer
 	now := l.b.env.Clock.Now()
 	if !p.deadline.IsZero() && !now.Before(p.deadline) {
 		p.end(errNoTime)
@@ -232,26 +267,21 @@ func (l *lane) deliver(p parcel) (err error, counts bool) { //nolint:staticcheck
 	if p.w != nil && !p.w.hand() {
 		return nil, false
 	}
-	err = l.transmit(p.m, p.deadline, now)
+	err = l.transmit(way, p.m, p.deadline, now)
 	p.end(err)
 	return err, true
 }
 
 // transmit is one Transport.Send, ended by the deadline.
-func (l *lane) transmit(m *Message, deadline, now time.Time) error {
-	l.mu.Lock()
-	if l.ctx == nil || l.ctx.Err() != nil {
-		l.ctx, l.cancel = context.WithCancelCause(l.b.ctx)
-	}
-	ctx := l.ctx
-	l.mu.Unlock()
+func (l *lane) transmit(way *sending, m *Message, deadline, now time.Time) error {
+	ctx := way.begin(l.b.ctx)
 	if deadline.IsZero() {
 		deadline = now.Add(l.b.cfg.Timeout)
 	}
 	l.b.stampOn(m, now, deadline)
-	l.b.alarms.set(&l.alarm, deadline)
+	l.b.alarms.set(&way.alarm, deadline)
 	err := l.b.t.Send(ctx, m)
-	l.b.alarms.unset(&l.alarm)
+	l.b.alarms.unset(&way.alarm)
 	switch {
 	case err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrNotSent, ErrInvalid, ErrNodeLost):
 		return err
@@ -259,15 +289,6 @@ func (l *lane) transmit(m *Message, deadline, now time.Time) error {
 		return errTimeout
 	}
 	return because(ErrNodeLost, err)
-}
-
-// fire ends the send under way: its deadline has come.
-func (l *lane) fire() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.cancel != nil {
-		l.cancel(context.DeadlineExceeded)
-	}
 }
 
 // tally counts failures in a row; true: the circuit has opened.
@@ -283,7 +304,7 @@ func (l *lane) tally(err error, counts bool) bool {
 	}
 	l.fails++
 	l.lastErr = err.Error()
-	if l.fails < laneFailures {
+	if l.fails < laneFailures || l.open {
 		return false
 	}
 	l.open = true
@@ -302,7 +323,7 @@ func (l *lane) fail(err error) {
 }
 
 // probe asks until the way is open again, or nobody wanted it for 10 minutes.
-func (l *lane) probe() {
+func (l *lane) probe(way *sending) {
 	b := l.b
 	b.log.Warn("circuit opened", "to", l.to.String(), "error", l.lastErr)
 	l.fail(notSent("the way to " + l.to.String() + " is closed"))
@@ -313,7 +334,7 @@ func (l *lane) probe() {
 		}
 		now := b.env.Clock.Now()
 		m := &Message{ID: b.env.NewID(), Topic: cmp.Or(l.to.Topic, "drover"), Node: l.to.Node, Fanout: l.to.Fanout, Wire: Wire{Kind: KindProbe}}
-		err := l.transmit(m, now.Add(probeTime), now)
+		err := l.transmit(way, m, now.Add(probeTime), now)
 		l.mu.Lock()
 		unused := now.Sub(l.last) >= laneIdle
 		if err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrInvalid) || unused {

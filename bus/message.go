@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -25,6 +26,8 @@ type Message struct {
 	Body   []byte
 	// Wire is what the bus adds: senders leave it zero, transports carry it.
 	Wire Wire
+
+	keep time.Duration // that the receiver has from sending on, if not until the sender's own deadline
 }
 
 // Kind of a frame.
@@ -202,6 +205,8 @@ func (m *Message) check() error {
 		return invalid("namespace %q: want [a-z0-9][a-z0-9._-]{0,63}", m.Namespace)
 	case !isName(strings.TrimPrefix(m.Method, "_")): // nobody has such a one, and is told so by the receiver
 		return invalid("method %q: want [a-z0-9][a-z0-9._-]{0,63}", m.Method)
+	case slices.ContainsFunc(sortedKeys(m.Header), func(k string) bool { return !isName(strings.ToLower(k)) }):
+		return invalid("a header whose name is not [A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 	case m.Version != "":
 		if _, err := parseVersion(m.Version); err != nil {
 			return err

@@ -53,7 +53,7 @@ type OutboxClaim struct {
 	Max   int
 }
 
-// OutboxClaimed is the answer: Pending and Dead count rows, up to 10 000.
+// OutboxClaimed is the answer. Pending is how many rows wait, at most: a store may count the Seqs from the first to the last.
 type OutboxClaimed struct {
 	Epoch         int64
 	Rows          []Row

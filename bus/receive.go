@@ -59,7 +59,11 @@ func (b *Bus) admit(m *Message) error {
 		b.count.garbage.Add(1)
 		return nil
 	}
-	if err := m.check(); err != nil {
+	named := *m
+	if m.Key != "" {
+		named.Node = "" // the owner, by its sender's view
+	}
+	if err := named.check(); err != nil {
 		b.count.garbage.Add(1)
 		return b.refuse(m, err)
 	}

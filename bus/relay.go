@@ -122,6 +122,7 @@ func (r *relayer) one(ctx context.Context, row Row) error {
 		}
 		return err
 	}
+	m.keep = r.b.cfg.Timeout
 	_, err = r.b.routed(ctx, m, deadline)
 	return err
 }

@@ -202,7 +202,13 @@ func refusal(err error, node string) string {
 	var b *BusyError
 	var o *NotOwnerError
 	var d *DispatchError
+	var f *fault
+	var c *decodeError
 	switch {
+	case errors.As(err, &f) && f.text != "":
+		e.Text = cut(f.text, maxErrorText)
+	case errors.As(err, &c):
+		e.Text = cut("body: "+text(c.err), maxErrorText)
 	case errors.As(err, &b):
 		e.Text, e.After = b.What, b.RetryAfter
 	case errors.As(err, &o):

@@ -347,6 +347,9 @@ func (b *Bus) stampOn(m *Message, now, deadline time.Time) {
 	w.From, w.Inc = b.node, b.inc
 	w.Sent, w.Clock = b.stamp.read(now)
 	w.Deadline = 0
+	if m.keep > 0 {
+		deadline = now.Add(m.keep)
+	}
 	if !deadline.IsZero() {
 		w.Deadline = w.Sent + int64(deadline.Sub(now))
 	}

@@ -4,7 +4,8 @@ import "context"
 
 // Transport carries messages between nodes, at most once. Package bus/memory is one; testkit/transporttest holds them to this.
 //
-// Optional abilities: Run(ctx) error, run beside the bus; MaxBytes() int, the largest body; Ready(ctx) error; and
+// Optional abilities: Run(ctx) error, run beside the bus; MaxBytes() int, the largest body; Width() int, how many
+// Sends to one destination may run at once (default 1; events always one); Ready(ctx) error; and
 // Peer(m *Message) (node string, proven bool), who sent m.
 type Transport interface {
 	// Send hands m over.

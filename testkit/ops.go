@@ -19,6 +19,7 @@ var ops = []string{
 	"store.ledger.take", "store.ledger.done", "store.ledger.last",
 	opMembers + "join", opMembers + "beat", opMembers + "leave", opMembers + "list", opMembers + "mark", opMembers + "forget",
 	"store.tracker.hosts", "store.tracker.loadhost", "store.tracker.savehost", "store.tracker.putclaim", "store.tracker.setclaim",
+	"store.outbox.add", "store.outbox.claim", "store.outbox.done", "store.outbox.fail", "store.outbox.list",
 }
 
 var writes = func() map[string]bool {
@@ -27,7 +28,7 @@ var writes = func() map[string]bool {
 		m[op] = true
 	}
 	for _, op := range []string{opBegin, opCommit, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last",
-		"store.tracker.hosts", "store.tracker.loadhost", opMembers + "list"} {
+		"store.tracker.hosts", "store.tracker.loadhost", "store.outbox.list", opMembers + "list"} {
 		m[op] = false
 	}
 	return m

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
@@ -17,6 +18,7 @@ type Stores interface {
 	Leases() lease.Store
 	Ledger() lease.LedgerStore
 	Tracker() tracker.Store
+	Outbox() bus.Outbox
 	Members() servicegroup.Driver
 	Notifier() store.Notifier
 }

@@ -146,7 +146,7 @@ func (s *Server) run() error {
 
 // stopAll ends the shared servers.
 func stopAll() {
-	for _, k := range []*kind{zookeeper, memcached} {
+	for _, k := range []*kind{zookeeper, memcached, natsServer, rabbit} {
 		k.mu.Lock()
 		if k.one != nil {
 			k.one.Stop()

@@ -36,6 +36,7 @@ type tables struct {
 	leases  leaseTables
 	jobs    jobTables
 	tracker trackerTables
+	outbox  outboxTables
 }
 
 func (s *Store) init() {

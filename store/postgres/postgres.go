@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
@@ -103,11 +104,18 @@ func (s *Store) Ledger() lease.LedgerStore { return ledger{s} }
 
 // Tracker keeps hosts and claims.
 func (s *Store) Tracker() tracker.Store {
-	return sqlstore.Trackers{Dialect: sqlstore.Dialect{
+	return sqlstore.Trackers{Dialect: s.dialect()}
+}
+
+// Outbox keeps what is sent after commit.
+func (s *Store) Outbox() bus.Outbox { return sqlstore.Outbox{Dialect: s.dialect()} }
+
+func (s *Store) dialect() sqlstore.Dialect {
+	return sqlstore.Dialect{
 		Of:    s.Bun,
 		Names: func(query string) string { return strings.ReplaceAll(query, "drover_", s.prefix) },
 		Lock:  ` FOR UPDATE`,
-	}}
+	}
 }
 
 // Notifier wakes sleepers of this process directly and those of others by NOTIFY; hints only.

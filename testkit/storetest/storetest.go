@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	t.Run("leases", func(t *testing.T) { leases(t, open) })
 	t.Run("ledger", func(t *testing.T) { ledger(t, open) })
 	t.Run("tracker", func(t *testing.T) { trackers(t, open) })
+	t.Run("outbox", func(t *testing.T) { outboxes(t, open) })
 }
 
 // in runs f in a transaction that must commit.

@@ -242,6 +242,7 @@ func scatters(r *rig) {
 	}))
 	run := func(ms []*bus.Message, parallel int, window int32, failed ...int) {
 		r.Helper()
+		r.eventually(5*time.Second, "the handlers of the last run end", func() bool { return now.Load() == 0 })
 		most.Store(0)
 		next, told := 0, atomic.Int32{}
 		for i, rep := range a.Scatter(context.Background(), ms, parallel, bus.OnReply(func(int, bus.Reply) {

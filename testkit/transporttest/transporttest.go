@@ -32,8 +32,12 @@ type (
 	Virtual interface{ Virtual() }
 	// Breaker kills the broker and starts it again.
 	Breaker interface {
-		Kill()
+		Kill(t testing.TB)
 		Restart(t testing.TB)
+	}
+	// Cutter breaks all connections of a node; it may connect again.
+	Cutter interface {
+		Cut(node string)
 	}
 	// Holer swallows all traffic of a node without a reset, until heal.
 	Holer interface {
@@ -52,12 +56,19 @@ func Run(t *testing.T, open func(t testing.TB) Net) {
 	for _, group := range []struct {
 		name  string
 		cases []testCase
-	}{{"calls", calls}, {"errors", failures}, {"deadlines", deadlines}, {"routes", routes}, {"dispatch", dispatches}, {"workers", workers}, {"events", eventCases}, {"broker", broken}} {
+	}{{"calls", calls}, {"errors", failures}, {"deadlines", deadlines}, {"routes", routes}, {"dispatch", dispatches}, {"workers", workers}, {"events", eventCases}} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
 				t.Run(c.name, func(t *testing.T) { one(t, open, c) })
 			}
 		})
+	}
+}
+
+// RunBroker checks networks, each with a broker of its own, that lose it.
+func RunBroker(t *testing.T, open func(t testing.TB) Net) {
+	for _, c := range broken {
+		t.Run(c.name, func(t *testing.T) { one(t, open, c) })
 	}
 }
 

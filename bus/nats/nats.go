@@ -1,0 +1,414 @@
+// Package nats carries messages between nodes over NATS (core, no JetStream).
+//
+//	t, err := nats.New(nats.Config{URL: "nats://127.0.0.1:4222"})
+//	b := bus.New(t, bus.Config{Env: env}) // b.Run connects, and stays connected
+//
+// # Guarantees
+//
+//   - Send returns when the server has taken the message; with nobody there it is bus.ErrNoRoute, at once.
+//   - While there is no connection, Send waits for one for at most a second, then it is bus.ErrNotSent; nothing is kept and
+//     sent later.
+//   - A dead or silent server is noticed within 30 s; reconnecting goes on while Run does, and receivers stand again.
+//
+// # Not guaranteed
+//
+//   - That what the server took arrives: it is lost with the server, and by a receiver that is 65 536 messages or 64 MiB behind.
+//   - Who sent a message, unless accounts and permissions of the server say so (subjects <prefix>.n.<node>.> and
+//     <prefix>.r.<node>.> for subscribing).
+package nats
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	client "github.com/nats-io/nats.go"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/internal/chance"
+)
+
+const (
+	dialTimeout  = 2 * time.Second
+	pingEvery    = 10 * time.Second
+	firstDelay   = 100 * time.Millisecond
+	mostDelay    = 10 * time.Second
+	awaitUp      = time.Second
+	flushTimeout = 10 * time.Second
+	pendingMsgs  = 65_536
+	pendingBytes = 64 << 20
+	headerRoom   = 32 << 10
+)
+
+// Config of a Transport.
+type Config struct {
+	Env drover.Env
+	// URL of the server, or several joined by commas, with user and password if needed. It is never logged.
+	URL string
+	// Prefix of all subjects, "drover": [A-Za-z0-9_-]+.
+	Prefix string
+	// TLS nil means what the URL says.
+	TLS *tls.Config
+	// Options are further ones of the client, for credentials.
+	Options []client.Option
+}
+
+// Transport is a bus.Transport. The bus runs it.
+type Transport struct {
+	cfg  Config
+	env  drover.Env
+	log  *slog.Logger
+	once sync.Once
+
+	mu     sync.Mutex
+	nc     *client.Conn
+	up     bool
+	change chan struct{} // closed and replaced when nc or up change
+	lost   int           // connections lost so far
+	gaps   map[*client.Subscription]func()
+
+	none  chan *client.Msg // what the server says of messages that nobody receives
+	next  uint64
+	names string // subject of those, to which a number is added
+	gone  map[string]bool
+}
+
+// New checks cfg. Nothing is connected before Run.
+func New(cfg Config) (*Transport, error) {
+	if cfg.Prefix == "" {
+		cfg.Prefix = "drover"
+	}
+	bad := ""
+	switch {
+	case cfg.URL == "":
+		bad = "URL: is empty"
+	case escape(cfg.Prefix) != cfg.Prefix:
+		bad = "Prefix: want [A-Za-z0-9_-]+"
+	}
+	if bad != "" {
+		return nil, fmt.Errorf("nats: %w: %s", drover.ErrConfig, bad)
+	}
+	cfg.Env = cfg.Env.Defaults()
+	t := &Transport{cfg: cfg, env: cfg.Env, log: cfg.Env.Logger.With("component", "bus/nats", "node", cfg.Env.Node),
+		change: make(chan struct{}), none: make(chan *client.Msg, pendingMsgs), gone: map[string]bool{}, gaps: map[*client.Subscription]func(){}}
+	t.names = cfg.Prefix + ".s." + escape(cfg.Env.NewID()) + "."
+	return t, nil
+}
+
+// escape writes all but [A-Za-z0-9_-] as =XX.
+func escape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "=%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// Run connects and stays connected until ctx ends.
+func (t *Transport) Run(ctx context.Context) error {
+	used := true
+	t.once.Do(func() { used = false })
+	if used {
+		return drover.ErrUsed
+	}
+	opts := append([]client.Option{
+		client.Name("drover " + t.env.Node), client.Timeout(dialTimeout), client.PingInterval(pingEvery), client.MaxPingsOutstanding(2),
+		client.RetryOnFailedConnect(true), client.MaxReconnects(-1), client.ReconnectBufSize(-1), client.CustomReconnectDelay(t.delay),
+		client.ConnectHandler(t.connected), client.ReconnectHandler(t.connected), client.DisconnectErrHandler(t.disconnected),
+		client.ErrorHandler(t.failed),
+	}, t.cfg.Options...)
+	if t.cfg.TLS != nil {
+		opts = append(opts, client.Secure(t.cfg.TLS))
+	}
+	nc, err := client.Connect(t.cfg.URL, opts...)
+	if err != nil {
+		return fmt.Errorf("nats: %w", hidden(err))
+	}
+	defer nc.Close()
+	sub, err := nc.ChanSubscribe(t.names+"*", t.none)
+	if err != nil {
+		return fmt.Errorf("nats: %w", err)
+	}
+	t.set(func() { t.nc = nc })
+	<-ctx.Done()
+	t.set(func() { t.nc, t.up = nil, false })
+	_ = sub.Unsubscribe()
+	return nil
+}
+
+// hidden is err without the URL, which may hold a password.
+func hidden(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+func (t *Transport) set(f func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f()
+	close(t.change)
+	t.change = make(chan struct{})
+}
+
+// delay before the n-th try to reconnect.
+func (t *Transport) delay(n int) time.Duration {
+	d := mostDelay
+	if n < 7 {
+		d = firstDelay << max(n-1, 0)
+	}
+	return chance.Around(t.env.Rand, d, 0.5)
+}
+
+func (t *Transport) connected(nc *client.Conn) {
+	t.log.Info("connected", "server", nc.ConnectedServerName())
+	t.set(func() { t.nc, t.up = nc, true })
+}
+
+func (t *Transport) disconnected(_ *client.Conn, err error) {
+	if err != nil {
+		t.log.Warn("connection lost", "error", hidden(err))
+	}
+	t.set(func() { t.up = false; t.lost++ })
+}
+
+func (t *Transport) failed(_ *client.Conn, sub *client.Subscription, err error) {
+	t.log.Warn("the client says", "error", hidden(err))
+	t.mu.Lock()
+	gap := t.gaps[sub]
+	t.mu.Unlock()
+	if gap != nil && errors.Is(err, client.ErrSlowConsumer) {
+		gap()
+	}
+}
+
+// conn waits for a connection: for ever, or for at most a second.
+func (t *Transport) conn(ctx context.Context, brief bool) (*client.Conn, error) {
+	var timer <-chan time.Time
+	for {
+		t.mu.Lock()
+		nc, up, change := t.nc, t.up, t.change
+		t.mu.Unlock()
+		if up && nc != nil {
+			return nc, nil
+		}
+		if brief && timer == nil {
+			timer = t.env.Clock.After(awaitUp)
+		}
+		select {
+		case <-change:
+		case <-timer:
+			return nil, fmt.Errorf("%w: no connection to the server", bus.ErrNotSent)
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: no connection to the server: %w", bus.ErrNotSent, context.Cause(ctx))
+		}
+	}
+}
+
+// subject is where a message to a goes, or what a receiver at a subscribes to first.
+func (t *Transport) subject(a bus.Address) string {
+	p := t.cfg.Prefix
+	switch {
+	case a.Events:
+		return p + ".e." + a.Subject
+	case a.Inbox:
+		return p + ".r." + escape(a.Node) + "." + strconv.FormatInt(a.Incarnation, 10)
+	case a.Fanout:
+		return p + ".a." + escape(a.Topic)
+	case a.Node != "":
+		return p + ".n." + escape(a.Node) + "." + escape(a.Topic)
+	}
+	return p + ".t." + escape(a.Topic)
+}
+
+// MaxBytes is what the server takes, less the headers; 0 while it is not known.
+func (t *Transport) MaxBytes() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.nc == nil || t.nc.MaxPayload() == 0 {
+		return 0
+	}
+	return int(t.nc.MaxPayload()) - headerRoom
+}
+
+// Send publishes m, and returns when the server has it.
+func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
+	nc, err := t.conn(ctx, true)
+	if err != nil {
+		return err
+	}
+	a := m.Address()
+	out := &client.Msg{Subject: t.subject(a), Data: m.Body, Header: headers(m)}
+	answers := !a.Events && !a.Fanout
+	if answers { // the server tells there that nobody receives it
+		out.Reply = t.names + t.number()
+	}
+	switch err := nc.PublishMsg(out); {
+	case errors.Is(err, client.ErrMaxPayload):
+		return fmt.Errorf("%w: more than the server takes", bus.ErrInvalid)
+	case err != nil:
+		return fmt.Errorf("%w: %w", bus.ErrNotSent, err)
+	}
+	fctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	defer cancel()
+	err = nc.FlushWithContext(fctx)
+	if answers && t.nobody(out.Reply) {
+		return fmt.Errorf("%w: %s", bus.ErrNoRoute, a)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", bus.ErrNodeLost, err)
+	}
+	return nil
+}
+
+func (t *Transport) number() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next++
+	return strconv.FormatUint(t.next, 36)
+}
+
+// nobody looks whether the server has said that nobody receives what was to be told at reply. What it says comes before the
+// answer of a flush.
+func (t *Transport) nobody(reply string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for {
+		select {
+		case m := <-t.none:
+			if m != nil && m.Header.Get("Status") == "503" {
+				t.gone[m.Subject] = true
+			}
+			continue
+		default:
+		}
+		break
+	}
+	if t.gone[reply] {
+		delete(t.gone, reply)
+		return true
+	}
+	if len(t.gone) > pendingMsgs { // of senders that were cut off
+		clear(t.gone)
+	}
+	return false
+}
+
+const escaped = "=?" // before a value that a header cannot hold as it is
+
+func headers(m *bus.Message) client.Header {
+	h := client.Header{}
+	for k, v := range m.Headers() {
+		if v != strings.TrimSpace(v) || strings.HasPrefix(v, escaped) || strings.ContainsAny(v, "\r\n\x00") {
+			v = escaped + url.QueryEscape(v)
+		}
+		h[k] = []string{v}
+	}
+	return h
+}
+
+// message reads what headers wrote.
+func message(in *client.Msg) (*bus.Message, error) {
+	return bus.Parse(func(yield func(k, v string) bool) {
+		for k, vs := range in.Header {
+			if len(vs) == 0 {
+				continue
+			}
+			v := vs[0]
+			if rest, ok := strings.CutPrefix(v, escaped); ok {
+				if s, err := url.QueryUnescape(rest); err == nil {
+					v = s
+				}
+			}
+			if !yield(k, v) {
+				return
+			}
+		}
+	}, in.Data)
+}
+
+// Receive subscribes to a until ctx ends.
+func (t *Transport) Receive(ctx context.Context, a bus.Address, h bus.Handler) error {
+	nc, err := t.conn(ctx, false)
+	if err != nil {
+		return err
+	}
+	take := func(in *client.Msg) {
+		m, err := message(in)
+		if err != nil {
+			t.log.Warn("a message that cannot be read", "at", a.String(), "error", err)
+			return
+		}
+		if err := h.Handle(ctx, m); err != nil {
+			t.log.Debug("a message was refused", "at", a.String(), "error", err)
+		}
+	}
+	subjects := []string{t.subject(a)}
+	if above, all := strings.CutSuffix(subjects[0], ".>"); a.Events && all && a.Subject != ">" {
+		subjects = append(subjects, above)
+	}
+	for _, s := range subjects {
+		group := ""
+		if !a.Events && !a.Fanout && !a.Inbox && a.Node == "" {
+			group = t.cfg.Prefix
+		}
+		sub, err := nc.QueueSubscribe(s, group, take)
+		if err != nil {
+			return fmt.Errorf("nats: %w", err)
+		}
+		_ = sub.SetPendingLimits(pendingMsgs, pendingBytes)
+		t.mu.Lock()
+		t.gaps[sub] = func() { bus.Standing(h) }
+		t.mu.Unlock()
+		defer func() {
+			t.mu.Lock()
+			delete(t.gaps, sub)
+			t.mu.Unlock()
+			_ = sub.Unsubscribe()
+		}()
+	}
+	return t.stand(ctx, nc, h)
+}
+
+// stand tells h that it stands, now and after each reconnect, until ctx ends.
+func (t *Transport) stand(ctx context.Context, nc *client.Conn, h bus.Handler) error {
+	for told := -1; ; {
+		t.mu.Lock()
+		up, lost, change := t.up, t.lost, t.change
+		t.mu.Unlock()
+		if up && told != lost {
+			fctx, cancel := context.WithTimeout(ctx, flushTimeout)
+			err := nc.FlushWithContext(fctx)
+			cancel()
+			if err == nil {
+				told = lost
+				bus.Standing(h)
+			}
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Width is how many messages to one destination may be on their way at once.
+func (t *Transport) Width() int { return 16 }

@@ -1,0 +1,147 @@
+package transporttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drover-cloud/drover/bus"
+)
+
+// broken needs a network that has a broker.
+var broken = []testCase{
+	{name: "bus-80 the broker dies under load", run: func(r *rig) {
+		k, ok := r.net.(Breaker)
+		if !ok {
+			r.Skip("no broker")
+		}
+		var runs tally
+		a := r.start("a", nil)
+		r.start("b", nil, serving("svc", func(_ context.Context, m *bus.Message) ([]byte, error) {
+			if runs.add(string(m.Body)) > 1 {
+				r.Errorf("%s ran twice", m.Body)
+			}
+			return m.Body, nil
+		}))
+		var wg sync.WaitGroup
+		var good, late atomic.Int32
+		stop := make(chan struct{})
+		for w := range 20 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					case <-time.After(100 * time.Millisecond):
+					}
+					began := time.Now()
+					_, err := a.Call(context.Background(), msg("svc", fmt.Sprint(w, " ", i)), bus.Timeout(3*time.Second))
+					if time.Since(began) > 4*time.Second {
+						late.Add(1)
+					}
+					if err == nil {
+						good.Add(1)
+					}
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		k.Kill(r)
+		time.Sleep(3 * time.Second)
+		k.Restart(r)
+		before := good.Load()
+		r.eventually(15*time.Second, "service resumes", func() bool { return good.Load() > before+20 })
+		close(stop)
+		wg.Wait()
+		if late.Load() > 0 {
+			r.Errorf("%d calls ended late", late.Load())
+		}
+	}},
+	{name: "bus-81 an audit meets a dead broker", run: func(r *rig) {
+		k, ok := r.net.(Breaker)
+		if !ok {
+			r.Skip("no broker")
+		}
+		a := r.start("a", nil)
+		r.start("b", nil, serving("svc", echo))
+		audit := func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			return errOf(a.Call(ctx, msg("svc", "x")))
+		}
+		r.ok(audit())
+		k.Kill(r)
+		began := time.Now()
+		if err := audit(); err == nil || time.Since(began) > 3*time.Second {
+			r.Errorf("%v after %v", err, time.Since(began))
+		}
+		k.Restart(r)
+		r.eventually(15*time.Second, "the next cycle succeeds", func() bool { return audit() == nil })
+	}},
+	{name: "bus-82 silence", run: func(r *rig) {
+		h, ok := r.net.(Holer)
+		if !ok {
+			r.Skip("no way to swallow traffic")
+		}
+		a := r.start("a", nil)
+		r.start("b", nil, serving("svc", echo))
+		r.call(a, msg("svc", "x"), "x")
+		heal := h.BlackHole("a")
+		began := time.Now()
+		_, err := a.Call(context.Background(), msg("svc", "x"), bus.Timeout(2*time.Second))
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, bus.ErrNotSent) || time.Since(began) > 3*time.Second {
+			r.Errorf("%v after %v", err, time.Since(began))
+		}
+		heal()
+		r.eventually(30*time.Second, "calls succeed again", func() bool {
+			_, err := a.Call(context.Background(), msg("svc", "x"), bus.Timeout(2*time.Second))
+			return err == nil
+		})
+	}},
+	{name: "bus-87 ten reconnects under load", run: func(r *rig) {
+		cut, ok := r.net.(Cutter)
+		if !ok {
+			r.Skip("connections cannot be cut")
+		}
+		a := r.start("a", nil)
+		b := r.start("b", nil, serving("svc", echo))
+		works := func() bool {
+			_, err := a.Call(context.Background(), msg("svc", "x"), bus.Timeout(2*time.Second))
+			return err == nil
+		}
+		r.eventually(10*time.Second, "a first call", works)
+		before := runtime.NumGoroutine()
+		for i := range 10 {
+			cut.Cut([]string{"a", "b"}[i%2])
+			r.eventually(20*time.Second, "calls after a cut", works)
+		}
+		r.eventually(20*time.Second, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before+8 })
+		if s := a.Stats(); s.Waiters != 0 {
+			r.Errorf("%+v", s)
+		}
+		var got list
+		heard(b.Bus, &got, "b", "after")
+		r.ok(b.Ready(context.Background()))
+		r.publish(a, "after.cuts")
+		r.hears(&got, "b:after.cuts")
+	}},
+	{name: "bus-86 away", run: func(r *rig) {
+		k, ok := r.net.(Breaker)
+		if !ok {
+			r.Skip("no broker")
+		}
+		a := r.start("a", nil)
+		k.Kill(r)
+		r.settle()
+		began := time.Now()
+		err := a.Cast(context.Background(), msg("svc", "x"))
+		if !bus.NotRun(err) && !errors.Is(err, bus.ErrNodeLost) || time.Since(began) > 2*time.Second {
+			r.Errorf("%v after %v", err, time.Since(began))
+		}
+		k.Restart(r)
+	}},
+}

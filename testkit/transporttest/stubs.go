@@ -1,3 +1,0 @@
-package transporttest
-
-var failures, deadlines, routes, dispatches, workers, eventCases, broken []testCase
