@@ -183,7 +183,7 @@ func (b *Bus) stop(ctx context.Context, unwatch func()) error {
 	b.cancel(drover.ErrStopping)
 	b.pool.cancelAll()
 	b.lanes.stop()
-	b.waiters.failAll(b, notSent("the bus has ended"), because(errOpen, drover.ErrStopping))
+	b.waiters.failAll(notSent("the bus has ended"), because(errOpen, drover.ErrStopping))
 	b.events.stopAll()
 	b.alarms.hold(false)
 	timer := b.env.Clock.After(stuckAfter)

@@ -159,12 +159,11 @@ func (b *Bus) reply(m *Message, body []byte, failure string, deadline time.Time)
 func (b *Bus) back(a *Message, deadline time.Time, done func(err error)) {
 	if a.Node == b.node {
 		a.Body = append([]byte(nil), a.Body...)
-		err := error(nil)
 		if a.Wire.To == b.inc {
 			_ = b.deliver(a)
 		}
 		if done != nil {
-			done(err)
+			done(nil)
 		}
 		return
 	}
@@ -195,7 +194,7 @@ func (b *Bus) carried(ctx context.Context, m *Message) context.Context {
 	return ctx
 }
 
-// Sender of the message that a handler was given. Proven says that the transport vouches for Node.
+// Origin is who sent the message that a handler was given. Proven says that the transport vouches for Node.
 type Origin struct {
 	Node        string
 	Incarnation int64

@@ -124,7 +124,7 @@ func (t *meters) span(ctx context.Context, what, topic, method string, opts []tr
 
 var asClient, asServer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 
-// ended counts a verb.
+// counted counts a verb that has ended.
 func (b *Bus) counted(ctx context.Context, m *Message, began int64, err error) {
 	t := &b.meters
 	if t.calls.Enabled(ctx) {

@@ -211,7 +211,7 @@ func (s *waiters) lost(b *Bus, gone func(node string, inc int64) bool) {
 	}
 }
 
-func (s *waiters) failAll(_ *Bus, unsent, sent error) {
+func (s *waiters) failAll(unsent, sent error) {
 	for _, w := range s.all() {
 		sh := s.of(w.m.ID)
 		sh.Lock()
