@@ -1,6 +1,7 @@
 package servicegroup_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/servicegroup"
 	"github.com/drover-cloud/drover/testkit"
 )
@@ -131,6 +133,57 @@ func TestExplore(t *testing.T) {
 						w.T.Errorf("%s: %+v", name, v)
 					}
 				}
+			}
+		})
+	})
+	t.Run("servicegroup-22 trust, standing and peers end in this order", func(t *testing.T) {
+		testkit.Explore(t, 20, func(w *testkit.World) {
+			groups := map[string]*servicegroup.Group{}
+			var session *lease.Session
+			build := func(n *testkit.Node) drover.Component {
+				s, err := lease.New(lease.Config{Env: n.Env, Tx: n.Store, Store: n.Store.Leases()})
+				if err != nil {
+					w.T.Fatal(err)
+				}
+				m, err := servicegroup.New(servicegroup.Config{Env: n.Env, Driver: n.Store.Members()})
+				if err != nil {
+					w.T.Fatal(err)
+				}
+				if groups[n.Name()] = m; n.Name() == "a" {
+					session = s
+				}
+				g := &drover.Group{}
+				g.Add("lease", s)
+				g.Add("members", m)
+				return g
+			}
+			a := w.Node("a", build)
+			w.Node("b", build)
+			w.Advance(time.Minute)
+			ctx, release := session.With(context.Background())
+			defer release()
+			w.Partition(a, testkit.TheStore)
+			begin := time.Now()
+			at := func(what string, from, to time.Duration, ok func() bool) {
+				w.Eventually(2*time.Minute, what, ok)
+				if took := time.Since(begin); took < from || took > to {
+					w.T.Errorf("%s after %v, want %v to %v", what, took, from, to)
+				}
+			}
+			at("handlers cancelled", 15*time.Second, 26*time.Second, func() bool { return ctx.Err() != nil })
+			if !groups["a"].View().Self {
+				w.T.Error("standing ended before trust")
+			}
+			at("self ends", 40*time.Second, 51*time.Second, func() bool { return !groups["a"].View().Self })
+			if !groups["b"].IsUp("a") {
+				w.T.Error("a peer said down before a itself knew")
+			}
+			at("peer says down", 50*time.Second, 71*time.Second, func() bool { return !groups["b"].IsUp("a") })
+			inc := groups["a"].Self().Incarnation
+			w.Heal()
+			w.Eventually(30*time.Second, "rejoined", func() bool { return groups["a"].View().Self && groups["b"].IsUp("a") })
+			if is := groups["a"].Self().Incarnation; is != inc {
+				w.T.Errorf("incarnation %d after %d", is, inc)
 			}
 		})
 	})

@@ -91,9 +91,12 @@ func (k *tracks) absorb(all []Member, at time.Time, gap bool) {
 	}
 }
 
-// missing is m with what m, absent, says: the driver may know no more than that.
+// missing is m with what now, absent, says: the driver may know no more than that, nor that m had left.
 func (m Member) missing(now Member) Member {
-	m.Age, m.Lapsed, m.Mark, m.State, m.Reason = now.Age, now.Lapsed, now.Mark, now.State, now.Reason
+	m.Age, m.Lapsed, m.Mark = now.Age, now.Lapsed, now.Mark
+	if m.Reason != Left {
+		m.State, m.Reason = now.State, now.Reason
+	}
 	return m
 }
 

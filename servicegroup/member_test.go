@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -274,7 +275,14 @@ func TestSpecSiblings(t *testing.T) {
 		for seed := range uint64(500) {
 			d := newFake()
 			r := rand.New(rand.NewPCG(seed, 1))
-			d.on("join", func(context.Context) error { time.Sleep(time.Duration(r.IntN(3)) * time.Millisecond); return nil })
+			var mu sync.Mutex
+			d.on("join", func(context.Context) error {
+				mu.Lock()
+				wait := time.Duration(r.IntN(3)) * time.Millisecond
+				mu.Unlock()
+				time.Sleep(wait)
+				return nil
+			})
 			set := func(c *servicegroup.Config) { c.Env.Rand = rand.NewPCG(seed, uint64(len(d.beats))) }
 			nodes := []*node{start(t, d, "n1", set), start(t, d, "n1", set)}
 			advance(5 * time.Millisecond)

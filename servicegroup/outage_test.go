@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -168,14 +170,14 @@ func TestSpecOutage(t *testing.T) {
 }
 
 // stopped is a clock whose goroutines stand still while it is frozen.
-type stopped struct{ until time.Time }
+type stopped struct{ until atomic.Int64 } // ns
 
-func (c *stopped) freeze(d time.Duration) { c.until = time.Now().Add(d) }
+func (c *stopped) freeze(d time.Duration) { c.until.Store(time.Now().Add(d).UnixNano()) }
 func (c *stopped) Now() time.Time         { return time.Now() }
 func (c *stopped) After(d time.Duration) <-chan time.Time {
 	ch := make(chan time.Time, 1)
 	time.AfterFunc(d, func() {
-		if wait := time.Until(c.until); wait > 0 {
+		if wait := time.Until(time.Unix(0, c.until.Load())); wait > 0 {
 			time.AfterFunc(wait, func() { ch <- time.Now() })
 			return
 		}
@@ -188,12 +190,20 @@ func (c *stopped) After(d time.Duration) <-chan time.Time {
 func soak(t *testing.T, count int, d time.Duration) {
 	r := rand.New(rand.NewPCG(58, 1))
 	f := newFake()
+	var mu sync.Mutex
 	f.on("beat", func(context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
 		if r.IntN(100) == 0 {
 			return errDown
 		}
 		return nil
 	})
+	pause := func() time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(r.Int64N(int64(30 * time.Second)))
+	}
 	clocks := make([]*stopped, count)
 	nodes := make([]*node, count)
 	for i := range count {
@@ -209,7 +219,7 @@ func soak(t *testing.T, count int, d time.Duration) {
 		for minute := range 60 {
 			for i := range clocks {
 				if (i*7+hour)%60 == minute && i < alive {
-					clocks[i].freeze(time.Duration(r.Int64N(int64(30 * time.Second))))
+					clocks[i].freeze(pause())
 				}
 			}
 			advance(time.Minute)

@@ -245,6 +245,24 @@ func TestSpecRules(t *testing.T) {
 			t.Fatalf("a later watcher was told %d times", late)
 		}
 	})
+	t.Run("servicegroup-23 left, and then forgotten by the server", func(t *testing.T) {
+		r := newReads(t, 60*s)
+		for i := range 4 {
+			r.p.set(fmt.Sprint(i), 1, 0)
+		}
+		r.after(0)
+		for i := range 4 {
+			r.p.set(fmt.Sprint(i), 1, 0, left)
+		}
+		r.after(10*s, "0 down left")
+		for i := range 4 {
+			r.p.set(fmt.Sprint(i), 0, servicegroup.Forever)
+		}
+		r.after(61*s, "0 down left")
+		if r.View().Frozen || r.told("changed") != 0 {
+			t.Fatal(r.ev)
+		}
+	})
 	t.Run("servicegroup-36 lapsed members wait for others", func(t *testing.T) {
 		r := newReads(t, 60*s)
 		r.p.set("a", 0, 0)

@@ -202,7 +202,7 @@ func (g *Group) beat(ctx context.Context) error {
 func (g *Group) onGrid(grid, now time.Time) time.Time {
 	every := g.cfg.every()
 	if late := now.Sub(grid); late >= 0 {
-		grid = grid.Add((late/every + 1) * every)
+		grid = grid.Add(late - late%every + every)
 	}
 	return grid
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,9 +94,10 @@ func TestSpecWatch(t *testing.T) {
 		d := newFake()
 		o := start(t, d, "o")
 		calls := 0
-		var stop func()
-		stop = o.Watch(func(old, new servicegroup.View) {
+		stops := make(chan func(), 1)
+		stops <- o.Watch(func(old, new servicegroup.View) {
 			calls++
+			stop := <-stops
 			o.View()
 			o.State("o")
 			o.Self()
@@ -155,11 +157,11 @@ func TestSpecWatch(t *testing.T) {
 	})
 	bubble(t, "servicegroup-29 health in the beat", func(t *testing.T) {
 		d := newFake()
-		bad := false
+		var bad atomic.Bool
 		critical := func(c *servicegroup.Config) { c.Critical = true }
 		start(t, d, "sick", func(c *servicegroup.Config) {
 			c.Health = func() drover.Health {
-				if bad {
+				if bad.Load() {
 					return drover.Health{Name: "disk", State: "failing", Err: errors.New("full")}
 				}
 				return drover.Health{State: "ready"}
@@ -167,7 +169,7 @@ func TestSpecWatch(t *testing.T) {
 		})
 		o, tolerant := start(t, d, "o", critical), start(t, d, "p")
 		advance(15 * time.Second)
-		bad = true
+		bad.Store(true)
 		advance(20 * time.Second)
 		o.is(t, "sick", servicegroup.Up, servicegroup.Stalled)
 		if o.IsUp("sick") || o.View().IsUp("sick") || !tolerant.IsUp("sick") {
@@ -180,7 +182,7 @@ func TestSpecWatch(t *testing.T) {
 		if err != nil || all[2].Health.State != "failing" || all[2].Health.Err.Error() != "full" {
 			t.Fatal(err, all)
 		}
-		bad = false
+		bad.Store(false)
 		advance(20 * time.Second)
 		o.is(t, "sick", servicegroup.Up, servicegroup.Beat)
 	})

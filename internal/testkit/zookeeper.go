@@ -54,7 +54,9 @@ var zookeeper = &kind{
 			"4lw.commands.whitelist=*\nminSessionTimeout=1000\nmaxSessionTimeout=60000\n", filepath.Join(s.dir, "data"), s.port)
 		return []string{cfg}, os.WriteFile(cfg, []byte(text), 0o644)
 	},
-	ready: func(addr string) error { return ask(addr, "ruok", "imok") },
+	ready: func(addr string) error { // imok comes before it serves requests
+		return errors.Join(ask(addr, "ruok", "imok"), ask(addr, "srvr", "Zookeeper version"))
+	},
 	taken: "Address already in use",
 }
 

@@ -51,7 +51,6 @@ type Driver struct {
 	pg   bool
 	own  chan *sql.Conn // of beats, PostgreSQL
 	sql  map[string]string
-	bad  error
 	mu   sync.Mutex
 	here int // members joined through this driver
 }

@@ -42,7 +42,7 @@ type Config struct {
 	}
 }
 
-const maxTTL = 30 * 24 * time.Hour // beyond it memcached reads a date
+const maxTTL = 30 * 24 * 3600 // seconds; beyond it memcached reads a date
 
 // Driver is safe for concurrent use.
 type Driver struct {
@@ -67,11 +67,11 @@ func New(cfg Config) (*Driver, error) {
 			return bad("Servers", "%.128q is not host:port", s)
 		}
 	}
-	ttl := (cfg.Down+time.Second-1)/time.Second + 1
+	ttl := int64((cfg.Down+time.Second-1)/time.Second) + 1
 	switch {
 	case len(cfg.Servers) == 0:
 		return bad("Servers", "required")
-	case cfg.Down < 0 || ttl*time.Second > maxTTL:
+	case cfg.Down < 0 || ttl > maxTTL:
 		return bad("Down", "%v is not within 0 and 30 days less 1s", cfg.Down)
 	case cfg.Timeout < 0:
 		return bad("Timeout", "%v is negative", cfg.Timeout)

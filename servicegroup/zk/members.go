@@ -261,10 +261,12 @@ func (d *Driver) children(path string, watch bool) (names []string, err error) {
 
 // member reads one; the zero Member is no member.
 func (d *Driver) member(group, path string, watch bool) (m servicegroup.Member, err error) {
-	if watch { // its instances; the record is read after that watch is set
-		if _, err := d.children(path, watch); errors.Is(err, zk.ErrNoNode) {
-			return m, nil
-		} else if err != nil {
+	if watch && d.arm("c"+path) { // its instances; the record is read after that watch is set
+		if _, _, _, err := d.conn.ChildrenW(path); err != nil {
+			d.disarm("c" + path)
+			if errors.Is(err, zk.ErrNoNode) {
+				return m, nil
+			}
 			return m, err
 		}
 	}
@@ -284,7 +286,7 @@ func (d *Driver) member(group, path string, watch bool) (m servicegroup.Member, 
 		return m, err
 	}
 	var r record
-	if err := json.Unmarshal(b, &r); err != nil || r.Drover != 1 {
+	if json.Unmarshal(b, &r) != nil || r.Drover != 1 {
 		d.foreign(path)
 		return m, nil
 	}

@@ -87,14 +87,39 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Dial == nil {
 		cfg.Dial = net.DialTimeout
 	}
+	dial := func(network, address string, timeout time.Duration) (net.Conn, error) {
+		c, err := cfg.Dial(network, address, min(timeout, patience))
+		if err != nil {
+			return nil, err
+		}
+		return &hasty{Conn: c, clock: cfg.Env.Clock, most: max(patience, cfg.Session)}, nil
+	}
 	d := &Driver{cfg: cfg, written: map[string]string{}, sleeps: map[string][]chan struct{}{}, armed: map[string]bool{}, away: cfg.Env.Clock.Now()}
 	conn, _, err := zk.Connect(cfg.Servers, cfg.Session, zk.WithLogger(quiet{}), zk.WithLogInfo(false), zk.WithEventCallback(d.event),
-		zk.WithDialer(cfg.Dial))
+		zk.WithDialer(dial))
 	if err != nil {
 		return nil, unavailable(err)
 	}
 	d.conn = conn
 	return d, nil
+}
+
+// hasty is a connection on which the answer to the first request is not waited for longer than most, where the library would
+// wait for seven sessions before it tries the next server. Later deadlines follow from the session as negotiated.
+type hasty struct {
+	net.Conn
+	clock drover.Clock
+	most  time.Duration
+	once  sync.Once
+}
+
+func (c *hasty) SetReadDeadline(t time.Time) error {
+	c.once.Do(func() {
+		if most := c.clock.Now().Add(c.most); t.After(most) {
+			t = most
+		}
+	})
+	return c.Conn.SetReadDeadline(t)
 }
 
 // quiet drops what the library logs: it is told by our own errors.
