@@ -20,7 +20,7 @@ const (
 )
 
 // Session is this process's standing in the store: one row, renewed by one small update. It is a [drover.Component],
-// [drover.Stepper], [drover.Readier] (ready once open) and [drover.Announcer]; safe for concurrent use.
+// [drover.Stepper], [drover.Readier] (ready once open), [drover.Announcer] and [drover.Reporter]; safe for concurrent use.
 //
 // A session that is lost is followed by the next incarnation, by itself, unless a newer process has taken over its name.
 type Session struct {
@@ -43,7 +43,9 @@ type Session struct {
 	queues []string
 	due    time.Time // of the next renewal or attempt; zero: now
 	retry  time.Duration
-	final  error // the name was taken over
+	final  error     // the name was taken over
+	fails  error     // the last attempt's
+	since  time.Time // the first attempt of a row that failed began; zero: the last one was good
 }
 
 // incarnation is one life of the session. Its fields are guarded by Session.mu.
@@ -182,11 +184,15 @@ func (s *Session) schedule(ctx context.Context, now time.Time, err error) (time.
 		return time.Time{}, ctx.Err()
 	case err == nil:
 		s.due, s.retry = now.Add(s.cfg.Renew), 0
+		s.fails, s.since = nil, time.Time{}
 	case errors.Is(err, ErrLost):
 		s.due = now // the next incarnation, at once
 	default:
 		s.retry = min(max(2*s.retry, firstRetry), s.cfg.Renew)
 		s.due = s.cfg.Env.Clock.Now().Add(s.retry)
+		if s.fails = err; s.since.IsZero() {
+			s.since = now
+		}
 	}
 	return s.due, nil
 }
@@ -274,6 +280,32 @@ func (s *Session) replaced(by Token) error {
 
 // Ready is closed once the session has been open.
 func (s *Session) Ready() <-chan struct{} { return s.ready }
+
+// patience is how long the store may be away before an operator should look.
+const patience = time.Minute
+
+// Health is ready while the session is open; degraded while it is but the store does not answer; starting, with an error,
+// while it has to be opened anew, so that no work is sent here; failing once the store has been away for a minute, or the
+// name was taken over.
+func (s *Session) Health() drover.Health {
+	now := s.cfg.Env.Clock.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	h := drover.Health{Name: "lease", State: "ready", Since: s.since, Err: s.fails}
+	switch {
+	case s.final != nil:
+		h.State, h.Err = "failing", s.final
+	case !s.since.IsZero() && now.Sub(s.since) >= patience:
+		h.State = "failing"
+	case s.cur == nil && s.last == Token{}:
+		h.State = "starting"
+	case s.cur == nil:
+		h.State, h.Err = "starting", errors.Join(ErrLost, s.fails)
+	case s.fails != nil:
+		h.State = "degraded"
+	}
+	return h
+}
 
 // Serve says what the node works on. It is written with the next opening or renewal.
 func (s *Session) Serve(kinds, queues []string) {

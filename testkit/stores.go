@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
@@ -20,5 +21,6 @@ type Stores interface {
 	Tracker() tracker.Store
 	Outbox() bus.Outbox
 	Members() servicegroup.Driver
+	Records() drover.RecordStore
 	Notifier() store.Notifier
 }

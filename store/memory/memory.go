@@ -37,6 +37,7 @@ type tables struct {
 	jobs    jobTables
 	tracker trackerTables
 	outbox  outboxTables
+	records map[recordKey]*drover.Record
 }
 
 func (s *Store) init() {

@@ -110,6 +110,9 @@ func (s *Store) Tracker() tracker.Store {
 // Outbox keeps what is sent after commit.
 func (s *Store) Outbox() bus.Outbox { return sqlstore.Outbox{Dialect: s.dialect()} }
 
+// Records keeps what services remember between their lives.
+func (s *Store) Records() drover.RecordStore { return sqlstore.Records{Dialect: s.dialect(), Tx: s} }
+
 func (s *Store) dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
 		Of:    s.Bun,

@@ -96,6 +96,11 @@ func (s *Store) Tracker() tracker.Store { return sqlstore.Trackers{Dialect: s.di
 // Outbox keeps what is sent after commit.
 func (s *Store) Outbox() bus.Outbox { return sqlstore.Outbox{Dialect: s.dialect()} }
 
+// Records keeps what services remember between their lives.
+func (s *Store) Records() drover.RecordStore {
+	return sqlstore.Records{Dialect: s.dialect(), Tx: s}
+}
+
 func (s *Store) dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{
 		Of: s.Bun,

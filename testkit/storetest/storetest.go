@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	t.Run("items", func(t *testing.T) { items(t, open) })
 	t.Run("leases", func(t *testing.T) { leases(t, open) })
 	t.Run("ledger", func(t *testing.T) { ledger(t, open) })
+	t.Run("records", func(t *testing.T) { records(t, open) })
 	t.Run("tracker", func(t *testing.T) { trackers(t, open) })
 	t.Run("outbox", func(t *testing.T) { outboxes(t, open) })
 }
