@@ -38,7 +38,8 @@ type conditions struct {
 }
 
 // compared are the modules whose versions matter.
-var compared = []string{"github.com/riverqueue/river", "github.com/dbos-inc/dbos-transact-golang", "github.com/jackc/pgx/v5", "github.com/uptrace/bun", "go.opentelemetry.io/otel/sdk"}
+var compared = []string{"github.com/riverqueue/river", "github.com/dbos-inc/dbos-transact-golang", "github.com/jackc/pgx/v5", "github.com/uptrace/bun", "go.opentelemetry.io/otel/sdk",
+	"github.com/go-co-op/gocron/v2", "github.com/robfig/cron/v3"}
 
 func (b *bench) conditions() *conditions {
 	c := &conditions{

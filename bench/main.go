@@ -24,6 +24,10 @@ func main() {
 		fail(serve(ctx, order))
 		return
 	}
+	if tasks := os.Getenv(tasksVar); tasks != "" { // a side of P20
+		fail(tick(tasks))
+		return
+	}
 	only := flag.String("only", "", "comma-separated ids; empty = all")
 	quick := flag.Bool("quick", false, "smaller sizes, at most 2 rounds")
 	rounds := flag.Int("rounds", 3, "turns of each side")

@@ -41,6 +41,8 @@ var workloads = []workload{
 		[]bar{{"median", ">=", 50_000}, {"allocations", "<=", 12}, {"overhead over bare NATS, %", "<=", 25}}},
 	{"P26", "refserver: listVirtualMachines by name over 1 000 machines, clients in the same process", "requests/s", p26,
 		[]bar{{"median", ">=", 3000}, {"MiB of 1 000 holds", "<=", 40}, {"queries/s of 1 000 holds", "<=", 1}}},
+	{"P20", "periodic: 100 000 tasks of 1, 5, 10 and 60 s (gocron or robfig/cron, whichever takes less)", "µs of CPU per run", p20,
+		[]bar{{"share of the better's CPU", "<=", 0.3}, {"start lateness p99 ms", "<=", 5}, {"drift over 1 000 runs, ns", "<=", 0}}},
 	{"P27", "simulator: scheduling points, 3 nodes", "points/s", p27, []bar{{"median", ">=", 100_000}}},
 	{"P28", "P1 with OpenTelemetry's SDK, sampling off (alternative: without)", "jobs/s", p28, []bar{{"ratio", ">=", 0.95}}},
 }
