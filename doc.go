@@ -39,6 +39,18 @@
 //
 // # This package
 //
+// A process is a [Service]: hooks around components that start in order, become ready, drain and stop. Ten lines, with the
+// jobs from above and the process's signals:
+//
+//	s := drover.Service{Topic: "cloud", Version: version, DrainTimeout: time.Minute}
+//	s.Init = func(ctx context.Context) error { return drover.WaitFor(ctx, s.Env, "database", sqldb.PingContext) }
+//	s.Components.Add("jobs", jobs)
+//	s.Components.Add("http", drover.Func(serve))
+//	s.Components.Add("tasks", &tasks, drover.AfterReady())
+//	ctx, stop := drover.Signals(context.Background(), &s)
+//	defer stop()
+//	os.Exit(drover.ExitCode(s.Run(ctx)))
+//
 // A component is handed an [Env] and has one lifecycle word, Run(ctx): there are no Start and Stop. The end of its ctx means
 // stop now; Drain means finish what runs. A component that is all timing is a [Stepper], run by [Loop] in production and
 // inline in tests. A [Group] starts components in order, restarts them where told, and stops them in reverse.
@@ -51,8 +63,9 @@
 //   - After Group.Run has returned without [ErrStuck], none of its components' Run calls is still going on, nor anything
 //     the Group has started for them.
 //   - Components stop in exactly the reverse of their start.
+//   - Service.Ready is never true before PostStart is done, nor after a stop has begun.
 //   - A panic in a Run, a Step, or a goroutine of [Env.For] becomes the component's [*PanicError]; none is silent.
-//   - No signal, exit, global logger or global provider is touched.
+//   - No signal is touched without [Signals], and no exit, global logger or global provider at all.
 //
 // # Not guaranteed
 //

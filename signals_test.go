@@ -15,14 +15,22 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	fixture "github.com/drover-cloud/drover/internal/testkit"
 )
 
-// TestMain lets the binary be the process that signals are sent to.
+// TestMain lets the binary be a process that signals are sent to.
 func TestMain(m *testing.M) {
 	if mode := os.Getenv("DROVER_TEST_CHILD"); mode != "" {
 		os.Exit(signalled(mode))
 	}
-	os.Exit(m.Run())
+	if name := os.Getenv("DROVER_TEST_ACTOR"); name != "" {
+		if err := act(name, os.Getenv("DROVER_TEST_DSN")); err != nil {
+			fmt.Fprintln(os.Stderr, name, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(fixture.Main(m))
 }
 
 // signalled is the child: it says on standard output what happens, and ends with standard input.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"sync/atomic"
@@ -38,17 +39,17 @@ type ticked struct {
 	LateP99 float64 // ms, drover only
 }
 
-// spacing is 1 s for 5 % of the tasks, 5 s for 15 %, 10 s for 30 %, 60 s for the rest.
+// spacing is 10 s for 1 % of the tasks, a minute for 19 %, 10 minutes for 40 %, an hour for the rest.
 func spacing(i int) time.Duration {
-	switch i %= 20; {
+	switch i %= 100; {
 	case i < 1:
-		return time.Second
-	case i < 4:
-		return 5 * time.Second
-	case i < 10:
 		return 10 * time.Second
+	case i < 20:
+		return time.Minute
+	case i < 60:
+		return 10 * time.Minute
 	}
-	return time.Minute
+	return time.Hour
 }
 
 // tick is the process.
@@ -99,7 +100,8 @@ func tickGocron(tt timetable, runs *atomic.Int64, _ *lateness) (func(), error) {
 		return nil, err
 	}
 	for i := range tt.Tasks {
-		if _, err := s.NewJob(gocron.DurationJob(spacing(i)), gocron.NewTask(func() { runs.Add(1) })); err != nil {
+		first := gocron.WithStartAt(gocron.WithStartDateTime(time.Now().Add(time.Second + phase(i))))
+		if _, err := s.NewJob(gocron.DurationJob(spacing(i)), gocron.NewTask(func() { runs.Add(1) }), first); err != nil {
 			return nil, err
 		}
 	}
@@ -108,12 +110,30 @@ func tickGocron(tt timetable, runs *atomic.Int64, _ *lateness) (func(), error) {
 }
 
 func tickCron(tt timetable, runs *atomic.Int64, _ *lateness) (func(), error) {
-	c := cron.New()
+	c, begun := cron.New(), time.Now()
 	for i := range tt.Tasks {
-		c.Schedule(cron.Every(spacing(i)), cron.FuncJob(func() { runs.Add(1) }))
+		c.Schedule(every{begun.Add(phase(i)), spacing(i)}, cron.FuncJob(func() { runs.Add(1) }))
 	}
 	c.Start()
 	return func() { <-c.Stop().Done() }, nil
+}
+
+// phase spreads the tasks over their spacing, as package periodic does by itself: else all of them were due at once.
+func phase(i int) time.Duration {
+	return time.Duration(rand.New(rand.NewPCG(uint64(i), 20)).Int64N(int64(spacing(i))))
+}
+
+// every is a cron.Schedule with a phase, which cron.Every has not.
+type every struct {
+	first time.Time
+	d     time.Duration
+}
+
+func (e every) Next(t time.Time) time.Time {
+	if t.Before(e.first) {
+		return e.first
+	}
+	return e.first.Add((t.Sub(e.first)/e.d + 1) * e.d)
 }
 
 // lateness counts starts by how late they were, in steps of 50 µs.
@@ -150,7 +170,7 @@ func cpuTime() float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
-// p20 compares the CPU time that a run costs, with everything that waiting for it costs.
+// p20 compares the CPU time that it takes to keep the tasks and to run them when they are due.
 func p20(b *bench) (figures, error) {
 	var late []float64
 	side := func(name string) side {
@@ -162,7 +182,7 @@ func p20(b *bench) (figures, error) {
 			if err == nil && got.Runs == 0 {
 				err = fmt.Errorf("%s ran nothing", name)
 			}
-			return got.CPU / float64(max(got.Runs, 1)) * 1e6, err
+			return got.CPU / b.window().Seconds() * 1000, err
 		}
 	}
 	got, err := b.byTurns(side("drover"), side("gocron"), side("cron"))
@@ -183,8 +203,11 @@ func p20(b *bench) (figures, error) {
 	}}, nil
 }
 
+// window holds, in full, one due time of each task of a minute.
+func (b *bench) window() time.Duration { return time.Duration(b.size(60, 20)) * time.Second }
+
 func (b *bench) tasks(ctx context.Context, name string) (got ticked, err error) {
-	text, err := json.Marshal(timetable{Side: name, Tasks: b.size(100_000, 20_000), Warm: 3 * time.Second, Window: time.Duration(b.size(60, 10)) * time.Second})
+	text, err := json.Marshal(timetable{Side: name, Tasks: b.size(100_000, 20_000), Warm: 3 * time.Second, Window: b.window()})
 	if err != nil {
 		return got, err
 	}

@@ -67,6 +67,23 @@ func (r *run) more() *rare {
 	return r.rare
 }
 
+// handedContext is what a handler gets, run.ctx but for Err, which looks at the clock: in a process that was frozen past its
+// lease it has ended, whichever goroutine wakes first.
+type handedContext run
+
+func (c *handedContext) Deadline() (time.Time, bool) { return c.ctx.Deadline() }
+func (c *handedContext) Done() <-chan struct{}       { return c.ctx.Done() }
+func (c *handedContext) Value(k any) any             { return c.ctx.Value(k) }
+func (c *handedContext) Err() error {
+	if err := c.ctx.Err(); err != nil {
+		return err
+	}
+	if !c.m.believed(c.token) {
+		(*run)(c).lose(errSessionLost)
+	}
+	return c.ctx.Err()
+}
+
 // runContext is the root of a handler's ctx: Run's values, the job and its deadline; it never ends by itself.
 type runContext run
 

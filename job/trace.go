@@ -63,7 +63,7 @@ var asConsumer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindConsum
 // running opens the span of a run, as a child of the submitter's. A tracer that answers a span without an id, where no parent
 // has one, is no tracer; it is asked again once per batch of claims, since one may be installed late.
 func (t *meters) running(r *run) context.Context {
-	ctx := r.ctx
+	ctx := context.Context((*handedContext)(r))
 	parent, traced := r.row.Identity[traceKey]
 	if !traced && t.untraced.Load() {
 		return ctx

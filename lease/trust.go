@@ -144,15 +144,30 @@ func (s *Session) Held() (<-chan struct{}, error) {
 }
 
 // With gives a ctx that ends with cause [ErrLost] when trust in the present incarnation ends; it has ended already while
-// none is open. The session stays bound until cancel is called: call it when the work has ended, not before.
+// none is open. Its Err looks at the clock: a process that was frozen past its lease finds it ended, whichever of its
+// goroutines wakes first. The session stays bound until cancel is called: call it when the work has ended, not before.
 func (s *Session) With(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	unbind, ok := s.bind(s.current(), func() { cancel(ErrLost) })
 	if !ok {
 		cancel(ErrLost)
 	}
-	return ctx, func() {
+	return trusting{ctx, s}, func() {
 		unbind()
 		cancel(context.Canceled)
 	}
+}
+
+// trusting is a ctx that ends with trust, also before the watcher has noticed.
+type trusting struct {
+	context.Context
+	s *Session
+}
+
+func (t trusting) Err() error {
+	if err := t.Context.Err(); err != nil {
+		return err
+	}
+	t.s.current() // which ends what is bound to an incarnation that is over
+	return t.Context.Err()
 }

@@ -1,9 +1,6 @@
 package periodic
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
 // entry is a task in a Set. The Set's mutex guards it.
 type entry struct {
@@ -140,49 +137,97 @@ func (e *entry) waiting() bool {
 	return e.begun && !e.disabled && !e.finished && !e.gone && !e.set.draining
 }
 
-// queue is the entries with something to be done, the soonest first.
-type queue []*entry
+// queue is the entries with something to be done, the soonest first: a heap of four children, whose order is in the slots, so
+// that it is kept without a look at the entries.
+type queue []slot
 
+type slot struct {
+	at int64 // ns since the Set's first look at the clock
+	e  *entry
+}
+
+// put has e looked at at, or never if that is zero.
 func (q *queue) put(e *entry, at time.Time) {
 	e.at = at
-	switch {
-	case at.IsZero() && e.index >= 0:
-		heap.Remove(q, e.index)
-	case at.IsZero():
-	case e.index >= 0:
-		heap.Fix(q, e.index)
-	default:
-		heap.Push(q, e)
+	if at.IsZero() {
+		if e.index >= 0 {
+			q.remove(e.index)
+		}
+		return
 	}
+	s := slot{int64(at.Sub(e.set.origin)), e}
+	if e.index < 0 {
+		*q = append(*q, s)
+		q.up(len(*q)-1, s)
+		return
+	}
+	q.move(e.index, s)
+}
+
+// remove takes the slot i out.
+func (q *queue) remove(i int) {
+	h := *q
+	h[i].e.index = -1
+	last := h[len(h)-1]
+	h[len(h)-1] = slot{}
+	*q = h[:len(h)-1]
+	if i < len(*q) {
+		q.move(i, last)
+	}
+}
+
+// move puts s, in the place of slot i, where it belongs.
+func (q queue) move(i int, s slot) {
+	if i > 0 && s.at < q[(i-1)/4].at {
+		q.up(i, s)
+		return
+	}
+	q.down(i, s)
+}
+
+func (q queue) up(i int, s slot) {
+	for i > 0 {
+		parent := (i - 1) / 4
+		if q[parent].at <= s.at {
+			break
+		}
+		q.set(i, q[parent])
+		i = parent
+	}
+	q.set(i, s)
+}
+
+func (q queue) down(i int, s slot) {
+	for {
+		first := 4*i + 1
+		if first >= len(q) {
+			break
+		}
+		least := first
+		for c := first + 1; c < min(first+4, len(q)); c++ {
+			if q[c].at < q[least].at {
+				least = c
+			}
+		}
+		if q[least].at >= s.at {
+			break
+		}
+		q.set(i, q[least])
+		i = least
+	}
+	q.set(i, s)
+}
+
+func (q queue) set(i int, s slot) {
+	q[i] = s
+	s.e.index = i
 }
 
 // take removes and gives the entries to be looked at now.
 func (q *queue) take(now time.Time) (es []*entry) {
-	for len(*q) > 0 && !(*q)[0].at.After(now) {
-		es = append(es, heap.Pop(q).(*entry))
+	for len(*q) > 0 && !(*q)[0].e.at.After(now) {
+		es = append(es, (*q)[0].e)
+		q.remove(0)
 	}
 	return es
-}
-
-func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
-func (q queue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-// Push is heap.Interface's.
-func (q *queue) Push(x any) {
-	e := x.(*entry)
-	e.index = len(*q)
-	*q = append(*q, e)
-}
-
-// Pop is heap.Interface's.
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = nil
-	*q, e.index = old[:len(old)-1], -1
-	return e
 }

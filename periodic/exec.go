@@ -66,11 +66,13 @@ func (s *Set) exec(r *run) (err error) {
 			return
 		}
 		e := &drover.PanicError{Stack: debug.Stack()} // by runtime.Goexit
+		defer func() { // the ledger's code may end the goroutine too
+			if next := s.ended(now, e); next != nil {
+				s.spawn(next)
+			}
+		}()
 		if now.owned {
 			s.settleUp(now, e)
-		}
-		if next := s.ended(now, e); next != nil {
-			s.spawn(next)
 		}
 	}()
 	for now != nil {
@@ -118,11 +120,11 @@ func (s *Set) mayStart(r *run) bool {
 
 // began stamps the start of r; false: it must not start any more.
 func (s *Set) began(r *run) bool {
-	now := s.env.Clock.Now()
+	now, over := s.env.Clock.Now(), r.Err() != nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := r.e
-	if r.Err() != nil || !r.once && (e.gone || s.draining) {
+	if over || r.Context.Err() != nil || !r.once && (e.gone || s.draining) {
 		return false
 	}
 	if e.number++; e.number == 1 && e.pace != nil {

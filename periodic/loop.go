@@ -117,7 +117,7 @@ func (s *Set) pass(ctx context.Context, start func(*run)) time.Time {
 	defer s.mu.Unlock()
 	s.target = time.Time{}
 	if len(s.queue) > 0 {
-		s.target = s.queue[0].at
+		s.target = s.queue[0].e.at
 		if s.phase == running && s.target.Before(now.Add(grain)) {
 			s.target = now.Add(grain)
 		}

@@ -43,6 +43,7 @@ type run struct {
 	look  bool            // of a singleton: only to ask for the ledger's last due time
 	once  bool            // of RunOnce: no timetable, no Overlap
 	over  chan struct{}   // of a singleton: closed when Do has returned
+	held  <-chan struct{} // of a singleton: closed when the due time is not ours any more
 
 	// Guarded by the Set's mutex.
 	overdue bool
@@ -58,6 +59,26 @@ func (r *run) Deadline() (time.Time, bool) {
 		return r.limit, true
 	}
 	return d, ok
+}
+
+// Err is that of the ctx, save that what a singleton's function asks looks at the ledger's clock: a process that was frozen past
+// its lease finds it ended, whichever of its goroutines wakes first.
+func (r *run) Err() error {
+	if err := r.Context.Err(); err != nil || r.held == nil {
+		return err
+	}
+	lost := false
+	select {
+	case <-r.held:
+		lost = true
+	default:
+		_, err := r.e.single.ledger.Held()
+		lost = err != nil
+	}
+	if lost {
+		r.cancel(ErrLost)
+	}
+	return r.Context.Err()
 }
 
 // Value gives the run itself to RunOf.

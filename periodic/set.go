@@ -31,6 +31,8 @@ type Set struct {
 	m    meters
 	wake chan struct{}
 
+	origin time.Time // of the queue
+
 	mu       sync.Mutex // never held while a host's code or a Ledger runs
 	entries  map[string]*entry
 	faults   []error // of Every
@@ -60,7 +62,8 @@ func (s *Set) init() {
 		s.log = s.env.Logger.With("node", s.env.Node)
 		s.wake = make(chan struct{}, 1)
 		s.entries, s.active = map[string]*entry{}, map[*run]struct{}{}
-		s.since = s.env.Clock.Now()
+		s.origin = s.env.Clock.Now()
+		s.since = s.origin
 		s.m.init(s)
 	})
 }
@@ -291,7 +294,7 @@ func (s *Set) RunOnce(ctx context.Context, name string) error {
 
 // rouse wakes the loop if it would sleep too long. The caller holds the lock.
 func (s *Set) rouse() {
-	if len(s.queue) > 0 && (s.target.IsZero() || s.queue[0].at.Before(s.target)) {
+	if len(s.queue) > 0 && (s.target.IsZero() || s.queue[0].e.at.Before(s.target)) {
 		select {
 		case s.wake <- struct{}{}:
 		default:

@@ -216,9 +216,10 @@ func (s *Set) own(r *run, epoch int64, held <-chan struct{}) {
 	e.unknown = false
 	e.runs = append(e.runs, r)
 	r.owned, r.info.Epoch, r.over = true, epoch, make(chan struct{})
-	if r.Err() != nil { // a newer claim ended it
+	if r.Context.Err() != nil { // a newer claim ended it
 		r.Context, r.cancel = context.WithCancelCause(r.base)
 	}
+	r.held = held
 	if e.gone {
 		r.cancel(context.Canceled)
 	}
@@ -252,7 +253,7 @@ func (s *Set) notOurs(r *run, abandoned bool) {
 
 // settleUp records how a run of a singleton ended.
 func (s *Set) settleUp(r *run, err error) {
-	close(r.over)
+	closeOnce(r.over)
 	outcome := "ok"
 	if err != nil {
 		outcome = err.Error()

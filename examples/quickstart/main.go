@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
-	"os"
-	"os/signal"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/job"
@@ -22,8 +20,6 @@ type Power struct{ VM, State string }
 type Powered struct{ Host string }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	slog.SetLogLoggerLevel(slog.LevelWarn)
 
 	db := &memory.Store{} // or SQLite, or PostgreSQL: the rest stays
@@ -36,10 +32,12 @@ func main() {
 		return Powered{Host: "h" + p.VM}, nil
 	})
 
-	var g drover.Group
-	g.Add("jobs", jobs)
-	g.Add("client", drover.Func(func(ctx context.Context) error { return client(ctx, jobs) }))
-	if err := g.Run(ctx); err != nil { // until client returns
+	var s drover.Service
+	s.Components.Add("jobs", jobs)
+	s.Components.Add("client", drover.Func(func(ctx context.Context) error { return client(ctx, jobs) }))
+	ctx, stop := drover.Signals(context.Background(), &s)
+	defer stop()
+	if err := s.Run(ctx); err != nil { // until client returns
 		log.Fatal(err)
 	}
 }

@@ -9,8 +9,11 @@ import (
 
 	"github.com/uptrace/bun"
 
+	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/servicegroup"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
 )
@@ -19,6 +22,9 @@ import (
 type DB interface {
 	job.DB
 	Tracker() tracker.Store
+	Ledger() lease.LedgerStore
+	Members() servicegroup.Driver
+	Records() drover.RecordStore
 	Queues() syncqueue.Store
 	Bun(tx store.Tx) (bun.IDB, error) // for rows of our own in drover's transaction
 	Migrate(ctx context.Context) error

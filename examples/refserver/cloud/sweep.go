@@ -2,13 +2,12 @@ package cloud
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/periodic"
 )
 
 const sweepEvery = 2 * time.Second
@@ -20,17 +19,13 @@ type sweeper struct {
 	jobs *job.Manager
 }
 
-// Sweeper makes it; run it.
-func (c *Cloud) Sweeper(jobs *job.Manager) drover.Component { return sweeper{c, jobs} }
-
-// Run sweeps until ctx ends.
-func (s sweeper) Run(ctx context.Context) error {
-	for s.env.Sleep(ctx, sweepEvery) == nil {
-		if err := errors.Join(s.sweep(ctx), s.expunge(ctx)); err != nil && ctx.Err() == nil {
-			s.env.Logger.WarnContext(ctx, "cloud: machines without a job are not settled", "err", err)
-		}
+// Tasks are what the cluster does by the clock, each once wherever it runs: single says on which node.
+func (c *Cloud) Tasks(jobs *job.Manager, single periodic.Decorator) []periodic.Task {
+	s := sweeper{c, jobs}
+	return []periodic.Task{
+		periodic.Every(sweepEvery, "settle", s.sweep, single, periodic.Spread(0)),
+		periodic.Every(sweepEvery, "expunge", s.expunge, single, periodic.Spread(0)),
 	}
-	return nil
 }
 
 func (s sweeper) sweep(ctx context.Context) error {

@@ -21,9 +21,11 @@ import (
 // Config of a node; Parse makes one of flags. Defaults fills zero fields that have one.
 type Config struct {
 	Env        drover.Env
-	Listen     string // host:port
-	Data       string // directory, made 0700
-	DB         string // sqlite:FILE, sqlite::memory: or postgres://…
+	Listen     string        // host:port
+	Data       string        // directory, made 0700
+	DB         string        // sqlite:FILE, sqlite::memory: or postgres://…
+	Membership string        // db, memory, zk://…, memcached://…
+	Beat, Down time.Duration // of membership
 	SimHosts   int
 	SimLatency time.Duration
 	SimFaults  []cloud.SimFault
@@ -76,6 +78,9 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the HTTP faces; one that is not loopback needs TLS or -insecure-http")
 	fs.StringVar(&cfg.Data, "data", "./refserver-data", "directory of the SQLite file, master key and credentials")
 	fs.StringVar(&cfg.DB, "db", "", "sqlite:FILE, sqlite::memory: or postgres://… (default sqlite:<data>/drover.db)")
+	fs.StringVar(&cfg.Membership, "membership", "db", "where nodes tell each other that they live: db, memory, zk://HOST:PORT,…[/PATH] or memcached://HOST:PORT,…")
+	fs.DurationVar(&cfg.Beat, "beat", 10*time.Second, "how often a node says that it lives")
+	fs.DurationVar(&cfg.Down, "down", time.Minute, "a node that was silent for longer is down")
 	hypervisor := fs.String("hypervisor", "sim", "sim")
 	fs.IntVar(&cfg.SimHosts, "sim-hosts", 2, "simulated hosts")
 	fs.DurationVar(&cfg.SimLatency, "sim-latency", 300*time.Millisecond, "how long a simulated host takes to start, stop or reboot a machine")
@@ -231,6 +236,12 @@ func (c *Config) check() error {
 		return flagError("sim-hosts", "%d: want 1 to 1000", c.SimHosts)
 	case c.SimLatency < 0 || c.SimLatency > time.Minute:
 		return flagError("sim-latency", "%v: want 0 to 1m", c.SimLatency)
+	case c.Membership != "db" && c.Membership != "memory" && c.members() == nil:
+		return flagError("membership", "%q: want db, memory, zk://HOST:PORT,…[/PATH] or memcached://HOST:PORT,…", c.Membership)
+	case c.Beat < 100*time.Millisecond:
+		return flagError("beat", "%v: want at least 100ms", c.Beat)
+	case c.Down <= c.Beat:
+		return flagError("down", "%v: want more than -beat, %v", c.Down, c.Beat)
 	case c.Workers < 1 || c.Workers > 10_000:
 		return flagError("workers", "%d: want 1 to 10000", c.Workers)
 	case c.Hold < 0 || c.Hold > 25*time.Second:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/store"
@@ -15,7 +14,7 @@ import (
 // for those who are known there.
 func (s *Server) page(mux *http.ServeMux) (err error) {
 	s.console, err = console.New(console.Config{
-		Env: s.env, Title: "refserver", Jobs: s.jobs, Queues: s.turns, Leases: s.session, ReadOnly: s.cfg.Console == "readonly", Auth: s.principal,
+		Env: s.env, Title: "refserver", Jobs: s.jobs, Queues: s.turns, Leases: s.session, Members: members{s.members}, Periodic: &s.tasks, ReadOnly: s.cfg.Console == "readonly", Auth: s.principal,
 	})
 	if err != nil {
 		return err
@@ -32,13 +31,6 @@ func (s *Server) Publish(ctx context.Context, tx store.Tx, e job.Event) error {
 		return nil
 	}
 	return s.console.Publish(ctx, tx, e)
-}
-
-func (s *Server) addPage(g *drover.Group) error {
-	if s.console == nil {
-		return nil
-	}
-	return g.Add("console", s.console)
 }
 
 // pageLine says where the console is.

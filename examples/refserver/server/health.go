@@ -11,21 +11,26 @@ import (
 
 // health answers without authentication and without details beyond the names of checks.
 type health struct {
-	s            *Server
-	up, draining atomic.Bool
+	s        *Server
+	draining atomic.Bool // by an operator's word
 }
 
+// alive is 200 unless a component has been stuck for long.
 func (h *health) alive(w http.ResponseWriter, _ *http.Request) {
+	if !h.s.service.Live() {
+		reply(w, http.StatusServiceUnavailable, map[string]bool{"alive": false})
+		return
+	}
 	reply(w, http.StatusOK, map[string]bool{"alive": true})
 }
 
 // ready is 200 while the node takes work.
 func (h *health) ready(w http.ResponseWriter, r *http.Request) {
 	failing := []string{}
-	if !h.up.Load() {
+	switch state := h.s.service.State(); {
+	case state == "new" || state == "starting":
 		failing = append(failing, "starting")
-	}
-	if h.draining.Load() {
+	case state != "running" || h.draining.Load():
 		failing = append(failing, "draining")
 	}
 	if _, err := h.s.session.Held(); err != nil {

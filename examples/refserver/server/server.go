@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/uptrace/bun"
@@ -21,6 +22,8 @@ import (
 	"github.com/drover-cloud/drover/hypervisor/sim"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
+	"github.com/drover-cloud/drover/periodic"
+	"github.com/drover-cloud/drover/servicegroup"
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
@@ -39,7 +42,10 @@ type Server struct {
 	bun      *bun.DB
 	cloud    *cloud.Cloud
 	admin    cloud.Credentials
+	service  drover.Service
 	session  *lease.Session
+	members  *servicegroup.Group
+	tasks    periodic.Set
 	jobs     *job.Manager
 	turns    *syncqueue.Queue
 	console  *console.Console // nil = off
@@ -170,6 +176,9 @@ func (s *Server) wire() (err error) {
 	if s.session, err = lease.New(lease.Config{Env: s.env, Tx: s.db, Store: s.db.Leases(), Notify: s.db.Notifier()}); err != nil {
 		return err
 	}
+	if err := s.join(); err != nil {
+		return err
+	}
 	if s.turns, err = syncqueue.New(syncqueue.Config{Env: s.env, Tx: s.db, Store: s.db.Queues()}); err != nil {
 		return err
 	}
@@ -189,6 +198,10 @@ func (s *Server) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	s.tasks.Env = s.env
+	if err := s.tasks.Add(s.cloud.Tasks(s.jobs, periodic.Singleton(lease.NewLedger(s.session, s.db.Ledger()), periodic.Prefer(s.leads)))...); err != nil {
+		return err
+	}
 	s.health.s = s
 	mux := http.NewServeMux()
 	mux.Handle("/client/", s.face)
@@ -204,6 +217,7 @@ func (s *Server) wire() (err error) {
 	mux.HandleFunc("/healthz", s.health.alive)
 	mux.HandleFunc("/readyz", s.health.ready)
 	mux.HandleFunc("/version", s.health.version)
+	s.compose()
 	s.http = &http.Server{
 		Handler: c.secure(mux), MaxHeaderBytes: 1 << 20, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second,
 		WriteTimeout: 75 * time.Second, IdleTimeout: 120 * time.Second, // body, hold and answer
@@ -228,43 +242,45 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.unique(ctx); err != nil {
 		return errors.Join(err, s.listener.Close())
 	}
-	g := &drover.Group{Env: s.env}
-	for _, add := range []error{
-		g.Add("session", s.session),
-		g.Add("tracker", s.cloud.Tracker()),
-		g.Add("jobs", s.jobs),
-		g.Add("sweep", s.cloud.Sweeper(s.jobs)),
-		g.Add("drain", drover.Func(s.obey)),
-		g.Add("http", drover.Func(s.serve), drover.StopTimeout(closeTime+time.Second)),
-		s.addPage(g), // stops first, so that its streams say bye
-	} {
-		if add != nil {
-			return add
-		}
+	defer context.AfterFunc(ctx, func() { _ = s.service.Shutdown(context.Background()) })()
+	err := s.service.Run(context.WithoutCancel(ctx))
+	_ = s.listener.Close() // unless it was served
+	left := new(drover.DrainError)
+	if errors.As(err, &left) && err == error(left) { //nolint:errorlint // and nothing else went wrong
+		s.env.Logger.Warn("refserver: jobs are handed back", "err", err)
+		return nil
 	}
-	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	s.env.Go("stop", func() {
-		select {
-		case <-ctx.Done():
-			s.drain(work)
-			stop()
-		case <-work.Done():
-		}
-	})
-	return g.Run(work)
+	return err
 }
 
-// drain takes nothing new, lets held answers go and waits for what runs.
-func (s *Server) drain(ctx context.Context) {
-	s.health.draining.Store(true)
-	s.face.Drain()
-	s.native.Drain()
-	ctx, cancel := context.WithTimeout(ctx, drainTime)
-	defer cancel()
-	if err := s.jobs.Drain(ctx); err != nil {
-		s.env.Logger.Warn("refserver: jobs are handed back", "err", err)
+// compose puts the components in the order in which they start; they stop in reverse.
+func (s *Server) compose() {
+	s.service = drover.Service{
+		Env: s.env, Topic: "refserver", Version: version(), Record: s.db.Records(), DrainTimeout: drainTime,
+		PostStart: func(context.Context) error { return s.welcome(s.admin) },
+		Drain: func(context.Context) error { // take nothing new, and let held answers go
+			s.face.Drain()
+			s.native.Drain()
+			return nil
+		},
 	}
+	g := &s.service.Components
+	g.Add("session", s.session)
+	g.Add("members", s.members)
+	g.Add("tracker", s.cloud.Tracker())
+	g.Add("jobs", s.jobs)
+	g.Add("drain", drover.Func(s.obey))
+	g.Add("http", drover.Func(s.serve), drover.StopTimeout(closeTime+time.Second))
+	g.Add("console", s.console) // stops before HTTP, so that its streams say bye
+	g.Add("tasks", &s.tasks, drover.AfterReady())
+}
+
+// version is the program's.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "devel"
 }
 
 // obey drains this node when an operator says so (prepareForShutdown), and takes work again when it is taken back.
@@ -293,10 +309,6 @@ func (s *Server) serve(ctx context.Context) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	failed := make(chan error, 1)
 	s.env.Go("http", func() { failed <- s.http.Serve(s.listener) })
-	if err := s.welcome(s.admin); err != nil {
-		return err
-	}
-	s.health.up.Store(true)
 	select {
 	case <-ctx.Done():
 	case err := <-failed:
