@@ -110,12 +110,15 @@ func ExampleService_Shutdown() {
 	var s drover.Service
 	s.Env = quiet()
 	signals := make(chan os.Signal, 1) // of signal.Notify
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		<-signals
 		fmt.Println("Shutdown:", s.Shutdown(context.Background()))
 	}()
 	s.PostStart = func(context.Context) error { signals <- os.Interrupt; return nil }
 	fmt.Println("Run:", s.Run(context.Background()))
+	<-done
 	// Unordered output:
 	// Run: <nil>
 	// Shutdown: <nil>

@@ -3,13 +3,16 @@ package drover_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/hypervisor"
 	"github.com/drover-cloud/drover/hypervisor/sim"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
@@ -52,8 +55,11 @@ func TestSpecPeers(t *testing.T) {
 	bubble(t, "service-14 a clean stop is a Leave", func(t *testing.T) {
 		db, driver := &memory.Store{}, members.New()
 		a, b := newPeer(t, "a", db, driver), newPeer(t, "b", db, driver)
+		work := newInHand(drover.Inflight{Kind: "k", ID: "1"}) // b reads a's announcement, and 200 ms later may read again
+		a.Components.Add("work", work)
 		a.end, b.end = runs(t, &a.Service), runs(t, &b.Service)
 		settled(15 * time.Second)
+		time.AfterFunc(time.Second, work.finish)
 		if !b.group.IsUp("a") {
 			t.Fatalf("%+v", b.group.View())
 		}
@@ -117,38 +123,46 @@ func TestSpecPeers(t *testing.T) {
 	})
 }
 
-// hanging is a store whose transactions hang while somebody says so; they obey their ctx only if that is asked for.
+// hanging is a store of which a transaction hangs, within or before it begins.
 type hanging struct {
 	*memory.Store
-	stop chan struct{} // nil = none hangs
-	free chan struct{} // ends the hanging
+	before, within atomic.Bool // for the next one
 }
 
-type hangKey struct{}
-
 func (h *hanging) InTx(ctx context.Context, f func(context.Context, store.Tx) error) error {
-	if ctx.Value(hangKey{}) != nil && h.stop != nil {
-		select {
-		case <-h.free:
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
+	if h.before.CompareAndSwap(true, false) {
+		<-ctx.Done()
+		return context.Cause(ctx)
 	}
-	return h.Store.InTx(ctx, f)
+	return h.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		if h.within.CompareAndSwap(true, false) {
+			<-ctx.Done()
+		}
+		return f(ctx, tx)
+	})
+}
+
+// telling is a host that tells when it is asked for its resources.
+type telling struct {
+	*sim.Host
+	asked func()
+}
+
+func (h telling) Resources(ctx context.Context) (hypervisor.Resources, error) {
+	h.asked()
+	return h.Host.Resources(ctx)
 }
 
 const hostID = "33333333-0000-4000-8000-00000000000a"
 
-func newTracker(t *testing.T, db *hanging) *tracker.Tracker {
+func newTracker(t *testing.T, db *hanging, asked func()) *tracker.Tracker {
 	t.Helper()
 	host, err := sim.New(sim.Config{ID: hostID, VCPUs: 64, MemoryMiB: 1 << 16})
 	if err != nil {
 		t.Fatal(err)
 	}
 	tr, err := tracker.New(tracker.Config{Env: quiet(), Tx: db, Store: db.Tracker(), AuditTimeout: 20 * time.Second,
-		Hosts: func(context.Context) ([]tracker.Host, error) { return []tracker.Host{{ID: hostID, Driver: host}}, nil }})
+		Hosts: func(context.Context) ([]tracker.Host, error) { return []tracker.Host{{ID: hostID, Driver: telling{host, asked}}}, nil }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,41 +173,49 @@ func newTracker(t *testing.T, db *hanging) *tracker.Tracker {
 }
 
 func TestSpecLocks(t *testing.T) {
-	bubble(t, "service-42 service-44 claims go on while an audit hangs in the store", func(t *testing.T) {
-		db := &hanging{Store: &memory.Store{}, free: make(chan struct{})}
-		tr := newTracker(t, db)
-		db.stop = make(chan struct{})
-		audit := make(chan error, 1)
-		begun := time.Now()
-		go func() {
-			ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), hangKey{}, true), 20*time.Second)
-			defer cancel()
-			_, err := tr.Audit(ctx, hostID)
-			audit <- err
-		}()
+	claim := func(t *testing.T, tr *tracker.Tracker, id string) (time.Duration, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		at := time.Now()
+		_, err := tr.Claim(ctx, tracker.Request{ID: id, Host: hostID, Workload: id, Amount: tracker.Amount{VCPUs: 1, MemoryMiB: 16}})
+		return time.Since(at), err
+	}
+	bubble(t, "service-42 another operation hangs in the store", func(t *testing.T) {
+		db := &hanging{Store: &memory.Store{}}
+		tr := newTracker(t, db, func() {})
+		db.within.Store(true)
+		ctx, cancel := context.WithCancel(t.Context())
+		go db.InTx(ctx, func(context.Context, store.Tx) error { return nil }) // which has one transaction at a time
+		synctest.Wait()
+		if d, err := claim(t, tr, "a"); !errors.Is(err, context.DeadlineExceeded) || d != time.Second {
+			t.Errorf("after %v: %v", d, err)
+		}
+		cancel()
+		synctest.Wait()
+		if d, err := claim(t, tr, "a"); err != nil || d != 0 {
+			t.Errorf("after %v: %v", d, err)
+		}
+	})
+	bubble(t, "service-44 the store is lost to an audit in its midst", func(t *testing.T) {
+		db := &hanging{Store: &memory.Store{}}
+		lose := false
+		tr := newTracker(t, db, func() { db.before.Store(lose) })
+		lose = true
+		audit, begun := make(chan error, 1), time.Now()
+		go func() { _, err := tr.Audit(t.Context(), hostID); audit <- err }()
 		synctest.Wait()
 		for i := range 15 {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			at := time.Now()
-			_, err := tr.Claim(ctx, tracker.Request{ID: string(rune('a' + i)), Host: hostID, Workload: string(rune('a' + i)), Amount: tracker.Amount{VCPUs: 1, MemoryMiB: 16}})
-			cancel()
-			if err != nil || time.Since(at) != 0 {
-				t.Errorf("claim %d after %v: %v", i, time.Since(at), err)
+			if d, err := claim(t, tr, fmt.Sprint(i)); err != nil || d != 0 {
+				t.Errorf("claim %d after %v: %v", i, d, err)
 			}
 			time.Sleep(time.Second)
 		}
-		ctx, cancel := context.WithTimeout(context.WithValue(t.Context(), hangKey{}, true), time.Second)
-		at := time.Now()
-		if _, err := tr.Claim(ctx, tracker.Request{ID: "hangs", Host: hostID, Workload: "w", Amount: tracker.Amount{VCPUs: 1}}); err == nil || time.Since(at) > time.Second {
-			t.Errorf("a claim that hangs itself: %v after %v", err, time.Since(at))
-		}
-		cancel()
 		if err := <-audit; err == nil || time.Since(begun) != 20*time.Second {
 			t.Errorf("the audit ended after %v: %v", time.Since(begun), err)
 		}
-		close(db.free)
+		lose = false
 		if r, err := tr.Audit(t.Context(), hostID); err != nil {
-			t.Errorf("the next audit: %+v, %v", r, err)
+			t.Errorf("the next one: %+v, %v", r, err)
 		}
 	})
 	bubble(t, "service-43 a ctx that is done has no side effect", testDoneCtx)
@@ -257,7 +279,6 @@ func testDoneCtx(t *testing.T) {
 			return db.Store.InTx(ctx, func(context.Context, store.Tx) error { ran = true; return nil })
 		},
 		"lease.Acquire": func() error { _, err := session.Acquire(ctx, "x"); return err },
-		"lease.Lead": func() error {
 			return lease.Lead(ctx, session, "x", func(context.Context, lease.Token) error { ran = true; return nil })
 		},
 		"job.Submit":    func() error { _, err := jobs.Submit(ctx, job.Request{Kind: "k", Args: 2}); return err },

@@ -66,7 +66,7 @@ func (s *Set) exec(r *run) (err error) {
 			return
 		}
 		e := &drover.PanicError{Stack: debug.Stack()} // by runtime.Goexit
-		defer func() { // the ledger's code may end the goroutine too
+		defer func() {                                // the ledger's code may end the goroutine too
 			if next := s.ended(now, e); next != nil {
 				s.spawn(next)
 			}

@@ -279,6 +279,9 @@ func (s *Set) Reschedule(name string, to Schedule) error {
 // RunOnce runs a task at once, on the caller's goroutine: with its decorators, but without gates, Overlap, lane, ledger or
 // timetable, also if it is disabled. It returns the task's error.
 func (s *Set) RunOnce(ctx context.Context, name string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	s.init()
 	s.mu.Lock()
 	e, err := s.known(name)

@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -32,7 +33,7 @@ func TestMembers(t *testing.T) {
 		"zk":        func(t *testing.T) string { return "zk://" + testkit.FreshZooKeeper(t).Addr() + "/cloud" },
 		"memcached": func(t *testing.T) string { return "memcached://" + testkit.FreshMemcached(t).Addr() },
 	} {
-		t.Run("servicegroup-40 a node is killed, membership by "+kind, func(t *testing.T) {
+		t.Run("service-49 a node is killed, membership by "+kind, func(t *testing.T) {
 			killLeader(t, drover, address(t))
 		})
 	}
@@ -54,7 +55,7 @@ func killLeader(t *testing.T, drover, membership string) {
 	c := &cluster{t: t, drover: drover, servers: map[string]*server{}}
 	for _, name := range []string{"n1", "n2", "n3"} {
 		c.servers[name] = start(t, "-data", t.TempDir(), "-db", dsn, "-node", name, "-master-key", key,
-			"-membership", membership, "-beat", beat.String(), "-down", down.String())
+			"-sim-latency", "1s", "-membership", membership, "-beat", beat.String(), "-down", down.String())
 	}
 	c.until(20*time.Second, "three are up", func() bool {
 		return fmt.Sprint(c.members("n3")) == fmt.Sprint(map[string]string{"n1": "up", "n2": "up", "n3": "up"})
@@ -62,10 +63,21 @@ func killLeader(t *testing.T, drover, membership string) {
 	var first string
 	c.until(20*time.Second, "a task runs", func() bool { first = c.holder(); return first != "" })
 	before := c.settled()
+	other := map[bool]string{true: "n2", false: "n1"}[first == "n1"]
+	client := c.servers[first].starter()
+	w := look(t, client)
+	var jobs []string
+	for i := range 6 {
+		r, err := client.VirtualMachine.DeployVirtualMachine(deployParams(client, w, fmt.Sprint("k", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, r.JobID)
+	}
+	time.Sleep(300 * time.Millisecond) // they are in the middle of a step of a second, on all nodes
 	c.servers[first].kill()
 	killed := time.Now()
 	delete(c.servers, first)
-	other := map[bool]string{true: "n2", false: "n1"}[first == "n1"]
 	c.until(down+2*beat+2*time.Second, first+" is down", func() bool { return c.members(other)[first] == "down" })
 	t.Logf("%s was down for drover members %v after it was killed", first, time.Since(killed).Round(100*time.Millisecond))
 	c.until(45*time.Second, "the task has moved", func() bool { // a run that was cut off is its session's until the lease is over
@@ -77,6 +89,14 @@ func killLeader(t *testing.T, drover, membership string) {
 		return false
 	})
 	t.Logf("the task ran elsewhere %v after the kill", time.Since(killed).Round(100*time.Millisecond))
+	const bound = 31*time.Second + 10*time.Second // lease and poll, and the work itself
+	ctx, cancel := context.WithDeadline(t.Context(), killed.Add(bound))
+	defer cancel()
+	for _, id := range jobs {
+		if j := ended(ctx, t, c.servers[other].starter(), id); j.Jobstatus != 1 {
+			t.Errorf("job %s: %+v", id, j)
+		}
+	}
 	for name, state := range c.members(other) {
 		if want := map[bool]string{true: "down", false: "up"}[name == first]; state != want {
 			t.Errorf("%s is %s", name, state)
