@@ -78,7 +78,7 @@ func (c *handedContext) Err() error {
 	if err := c.ctx.Err(); err != nil {
 		return err
 	}
-	if !c.m.believed(c.token) {
+	if !c.m.believed(*c.token) {
 		(*run)(c).lose(errSessionLost)
 	}
 	return c.ctx.Err()

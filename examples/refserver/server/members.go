@@ -7,11 +7,14 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/servicegroup"
+	"github.com/drover-cloud/drover/servicegroup/memcached"
 	"github.com/drover-cloud/drover/servicegroup/memory"
+	"github.com/drover-cloud/drover/servicegroup/zk"
 )
 
 // nodeKey is the node's own name in a member's Meta: an ID has no slashes.
@@ -33,7 +36,7 @@ func (c *Config) members() *servers {
 	return &servers{u.Scheme, strings.Split(u.Host, ","), strings.Trim(u.Path, "/")}
 }
 
-var schemes = []string{}
+var schemes = []string{"zk", "memcached"}
 
 // join makes this node's membership; it joins when it runs.
 func (s *Server) join() error {
@@ -55,7 +58,22 @@ func (s *Server) driver() (servicegroup.Driver, error) {
 	case "db":
 		return s.db.Members(), nil
 	}
-	return nil, fmt.Errorf("%q is not built in", s.cfg.Membership)
+	at := s.cfg.members()
+	if at.scheme == "zk" {
+		prefix := ""
+		if at.path != "" {
+			prefix = "/" + at.path
+		}
+		return zk.New(zk.Config{Env: s.env, Servers: at.addrs, Prefix: prefix, Session: min(max(s.cfg.Down, time.Second), time.Minute)})
+	}
+	cfg := memcached.Config{Env: s.env, Servers: at.addrs, Down: s.cfg.Down}
+	if marks, ok := s.db.Members().(interface {
+		servicegroup.Driver
+		servicegroup.Marker
+	}); ok {
+		cfg.Marks = marks // memcached forgets
+	}
+	return memcached.New(cfg)
 }
 
 // leads says whether the tasks of the cluster should rather run here. Two nodes may think so, or none for a while: the ledger
