@@ -30,8 +30,8 @@ func TestMembers(t *testing.T) {
 	}
 	for kind, address := range map[string]func(t *testing.T) string{
 		"db":        func(*testing.T) string { return "db" },
-		"zk":        func(t *testing.T) string { return "zk://" + testkit.FreshZooKeeper(t).Addr() + "/cloud" },
-		"memcached": func(t *testing.T) string { return "memcached://" + testkit.FreshMemcached(t).Addr() },
+		"zk":        func(t *testing.T) string { return "zk://" + testkit.FreshZooKeeper(t).Addr + "/cloud" },
+		"memcached": func(t *testing.T) string { return "memcached://" + testkit.FreshMemcached(t).Addr },
 	} {
 		t.Run("service-49 a node is killed, membership by "+kind, func(t *testing.T) {
 			killLeader(t, drover, address(t))
