@@ -144,13 +144,13 @@ func (h *hanging) InTx(ctx context.Context, f func(context.Context, store.Tx) er
 
 // telling is a host that tells when it is asked for its resources.
 type telling struct {
-	*sim.Host
+	*sim.Driver
 	asked func()
 }
 
 func (h telling) Resources(ctx context.Context) (hypervisor.Resources, error) {
 	h.asked()
-	return h.Host.Resources(ctx)
+	return h.Driver.Resources(ctx)
 }
 
 const hostID = "33333333-0000-4000-8000-00000000000a"
