@@ -61,10 +61,9 @@ func filtersInPairs(r *rig) {
 			a.Fail = "disk full on h" + strconv.Itoa(i%3)
 		}
 		q := job.Request{Kind: []string{"work", "echo"}[i%2], Args: a, Identity: map[string]string{"account": []string{"acme", "other"}[i%3/2]}}
-		switch k := strconv.Itoa(i % 5); {
-		case i%7 == 0:
+		if k := strconv.Itoa(i % 5); i%7 == 0 {
 			q.RunAt = time.Now().Add(time.Hour)
-		default:
+		} else {
 			q.Sync, q.Resource = syncqueue.Key{Kind: "vm", ID: k}, "vm/"+k
 		}
 		reqs = append(reqs, q)

@@ -18,7 +18,6 @@ type (
 	span          = jobjson.Span
 	lineObject    = jobjson.Line
 	kindObject    = jobjson.Kind
-	itemObject    = jobjson.Item
 	keyLine       = jobjson.KeyLine
 	poolObject    = jobjson.Pool
 	memberObject  = jobjson.Member

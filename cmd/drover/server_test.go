@@ -358,8 +358,7 @@ func TestShells(t *testing.T) {
 		t.Setenv("COLUMNS", "40")
 		root := newApp(strings.NewReader(""), &safe{}, &safe{}).root()
 		n := 0
-		var walk func(words []string)
-		walk = func(words []string) {
+		walk := func(words []string) {
 			r := invoke(t.Context(), "", append(words, "-h")...).is(t, 0)
 			if strings.Count(r.out, "Example:") != 1 || !strings.Contains(r.out, "drover") {
 				t.Errorf("%v: not one example:\n%s", words, r.out)
