@@ -4,22 +4,22 @@ import (
 	"context"
 	"encoding/json"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
-// scale is the specification's size where time does not matter, else a smaller one.
+// scale is the specification's size; with -short, as under the race detector, a smaller one.
 func scale(short, long int) int {
-	if os.Getenv("DROVER_LONG") != "" {
-		return long
+	if testing.Short() {
+		return short
 	}
-	return short
+	return long
 }
 
 // submitMany submits in batches.
