@@ -3,8 +3,6 @@ package syncqueue
 import (
 	"context"
 	"fmt"
-	"strings"
-	"unicode"
 
 	"github.com/drover-cloud/drover/store"
 )
@@ -27,8 +25,8 @@ func (q *Queue) Enter(ctx context.Context, tx store.Tx, k Key, content string) (
 	if n := len(content); n == 0 || n > maxContent {
 		return Item{}, fmt.Errorf("%w: content is %d bytes long, must be 1 to %d", ErrInvalid, n, maxContent)
 	}
-	if strings.ContainsFunc(content, unicode.IsControl) {
-		return Item{}, fmt.Errorf("%w: content %q has control characters", ErrInvalid, content)
+	if why := notText(content); why != "" {
+		return Item{}, fmt.Errorf("%w: content %.64q %s", ErrInvalid, content, why)
 	}
 	id := q.cfg.Env.NewID()
 	return q.cfg.Store.Enter(ctx, tx, ItemID+id[min(len(ItemID), len(id)):], Item{Key: k, Content: content})
@@ -39,6 +37,9 @@ func (q *Queue) Enter(ctx context.Context, tx store.Tx, k Key, content string) (
 func (q *Queue) Take(ctx context.Context, tx store.Tx, holder string, n int) ([]Item, error) {
 	if holder == "" || len(holder) > maxContent {
 		return nil, fmt.Errorf("%w: holder is %d bytes long, must be 1 to %d", ErrInvalid, len(holder), maxContent)
+	}
+	if why := notText(holder); why != "" {
+		return nil, fmt.Errorf("%w: holder %.64q %s", ErrInvalid, holder, why)
 	}
 	if n <= 0 || n > maxPage {
 		return nil, fmt.Errorf("%w: n is %d, must be 1 to %d", ErrInvalid, n, maxPage)
@@ -71,6 +72,9 @@ func (q *Queue) Orphans(ctx context.Context, tx store.Tx, dead []string) ([]Item
 		return nil, nil
 	}
 	for _, d := range dead {
+		if why := notText(d); why != "" {
+			return nil, fmt.Errorf("%w: dead: %.64q %s", ErrInvalid, d, why)
+		}
 		if d == q.cfg.Env.Node {
 			return nil, fmt.Errorf("%w: dead: %q is this node", ErrInvalid, d)
 		}

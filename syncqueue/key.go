@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // maxKey is the longest Kind and ID of a Key, in bytes.
@@ -14,7 +15,7 @@ const maxKey = 128
 type Key struct{ Kind, ID string }
 
 // Validate gives ErrInvalid, with the reason, for a Key that names nothing: an ID without Kind, more than 128 bytes of
-// either, control characters. The zero Key is valid.
+// either, control characters, what is not UTF-8. The zero Key is valid.
 func (k Key) Validate() error {
 	if k.Kind == "" && k.ID != "" {
 		return fmt.Errorf("%w: key: kind is empty, id is %q", ErrInvalid, clip(k.ID))
@@ -31,13 +32,24 @@ func validPart(name, s string) error {
 	}
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f { // rare: look closer
-			if strings.ContainsFunc(s, unicode.IsControl) {
-				return fmt.Errorf("%w: key: %s %q has control characters", ErrInvalid, name, s)
+			if why := notText(s); why != "" {
+				return fmt.Errorf("%w: key: %s %.64q %s", ErrInvalid, name, s, why)
 			}
 			return nil
 		}
 	}
 	return nil
+}
+
+// notText says why s is no text that every store keeps, or "".
+func notText(s string) string {
+	switch {
+	case !utf8.ValidString(s):
+		return "is not UTF-8"
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return "has control characters"
+	}
+	return ""
 }
 
 func clip(s string) string { return s[:min(len(s), maxKey)] }

@@ -166,6 +166,9 @@ func (q *Queue) Policies(ctx context.Context) (rows []PolicyRow, err error) {
 // List is the whole line of a key: holders first, then waiters in their order. A key never used has none. See Page for
 // long lines.
 func (q *Queue) List(ctx context.Context, k Key) (items []Item, err error) {
+	if err := k.Validate(); err != nil {
+		return nil, err
+	}
 	err = q.in(ctx, func(ctx context.Context, tx store.Tx) error {
 		items = nil
 		f := Filter{Key: k, Limit: maxPage}
@@ -185,6 +188,9 @@ func (q *Queue) List(ctx context.Context, k Key) (items []Item, err error) {
 
 // Page is what Filter selects, at most 1000 items; the last one's Cursor is where the next page begins.
 func (q *Queue) Page(ctx context.Context, f Filter) (items []Item, err error) {
+	if err := f.check(); err != nil {
+		return nil, err
+	}
 	err = q.in(ctx, func(ctx context.Context, tx store.Tx) error {
 		items, err = q.cfg.Store.List(ctx, tx, f)
 		return err
@@ -196,6 +202,9 @@ func (q *Queue) Page(ctx context.Context, f Filter) (items []Item, err error) {
 // Item{Key: last.Key}.Cursor(true).
 func (q *Queue) Keys(ctx context.Context, f Filter) (stats []Stat, err error) {
 	f.Keys = true
+	if err := f.check(); err != nil {
+		return nil, err
+	}
 	err = q.in(ctx, func(ctx context.Context, tx store.Tx) error {
 		items, err := q.cfg.Store.List(ctx, tx, f)
 		if err != nil {

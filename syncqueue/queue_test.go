@@ -173,7 +173,12 @@ func TestQueueTurns(t *testing.T) {
 			if _, err := a.Submit(t.Context(), job.Request{Kind: "task", Args: task{}, Sync: syncqueue.Key{Kind: "vm", ID: strings.Repeat("é", 64)}}); err != nil {
 				t.Errorf("%s: a good key: %v", s.name, err)
 			}
+			bad := syncqueue.Key{Kind: "vm", ID: "\xff"}
+			_, list := c.q.List(t.Context(), bad)
+			_, page := c.q.Page(t.Context(), syncqueue.Filter{Keys: true, Kind: "v\x00"})
+			_, keys := c.q.Keys(t.Context(), syncqueue.Filter{After: "vm\n\x00"})
 			for _, err := range []error{
+				list, page, keys, c.q.Pause(t.Context(), bad), c.q.SetKeyLimit(t.Context(), bad, 1), c.q.SetLimit(t.Context(), "\xff", 1),
 				a.c.q.SetLimit(t.Context(), "", 1), c.q.SetLimit(t.Context(), long, 1), c.q.SetLimit(t.Context(), "vm", -1),
 				c.q.SetLimit(t.Context(), "vm", 1_000_001), c.q.SetKeyLimit(t.Context(), syncqueue.Key{Kind: "vm"}, 1),
 				c.q.SetKeyLimit(t.Context(), syncqueue.Key{ID: "1"}, 1), c.q.SetKeyLimit(t.Context(), vm, -1),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover/store"
@@ -52,6 +53,19 @@ type Filter struct {
 	Older time.Duration // waiters longer in the line than this, in order of key, behind the holders of their key
 	After string        // Cursor of the last item seen; not with Older
 	Limit int           // default and most 1000
+}
+
+func (f *Filter) check() error {
+	if err := f.Key.Validate(); err != nil {
+		return err
+	}
+	if f.Keys && f.After != "" {
+		kind, id, _ := strings.Cut(f.After, "\n")
+		if err := (Key{kind, id}).Validate(); err != nil {
+			return err
+		}
+	}
+	return (Key{Kind: f.Kind}).Validate()
 }
 
 // Cursor is where a list goes on behind this item, as Filter.After; keys says that it was a list of Keys.
