@@ -36,7 +36,7 @@ tidy:
 
 race:
 	@sh scripts/setup race
-	$(GO) test -race -short -timeout 25m ./...
+	$(GO) test -race -short -p 1 -timeout 25m ./... # one package at a time, as test
 
 spec: ## list the acceptance cases with and without a test (RUN=1: and which pass)
 	@$(GO) run ./internal/spec $(if $(RUN),-run) $(if $(MILESTONE),-milestone $(MILESTONE))

@@ -33,7 +33,9 @@ func TestIdle(t *testing.T) {
 		admin := fixture.OpenPostgres(t, dsn, 1)
 		crowd(t, admin, final, future)
 		idleStatements(crowded, admin, dsn, nodes)
-		claimRate(empty, crowded)
+		if !testing.Short() { // that is for the race detector, under which nothing has its usual price
+			claimRate(empty, crowded)
+		}
 	})
 }
 

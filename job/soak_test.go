@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,9 +120,9 @@ func (s *soak) register(m *job.Manager) {
 func (s *soak) start(name string) *node {
 	n := s.node(name, s.register, workers(50), with(func(c *job.Config) { c.Retain = s.retain }))
 	n.faults.set(func(f *faults) { // one commit in 200 fails although it happened
-		r := rand.New(rand.NewPCG(1, uint64(len(name))))
+		var calls atomic.Int64 // InTx is called by many at once
 		f.after = func(string) error {
-			if r.IntN(200) == 0 {
+			if rand.New(rand.NewPCG(uint64(calls.Add(1)), uint64(len(name)))).IntN(200) == 0 {
 				return errors.New("answer lost")
 			}
 			return nil
