@@ -3,6 +3,7 @@ package job
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/drover-cloud/drover/lease"
@@ -114,13 +115,16 @@ func (m *Manager) claimed(c *Claim, got *Claimed, err error) {
 		got.Rows = nil
 		return
 	}
-	m.hold = len(got.Rows) >= c.Max
+	m.hold = len(got.Rows) >= c.Max && slices.ContainsFunc(got.Rows, func(r Row) bool { return !r.handedOn() }) // what claims find first is what hand-ons could have started
 	m.more = m.more || got.More || len(got.Rows) >= c.Max
 	m.cancels = m.cancels || got.Cancels
 	if got.Sweep || got.Due {
 		m.tick = time.Time{}
 	}
 }
+
+// handedOn says that the job, which starts for the first time, has been given its turn while it could not start at once.
+func (r *Row) handedOn() bool { return r.Turn && r.Runs == 1 && r.Rev > 2 }
 
 // adoptUnknown starts jobs that run under this session in the store only: a claim whose commit seemed to fail has
 // happened. It waits until no flush is under way that might start jobs.

@@ -149,7 +149,10 @@ func (m *Manager) takeBatch(b *batch) {
 	b.taken = true
 	m.untaken--
 	n := min(len(m.pending), m.cfg.FinishBatch)
-	m.taken = [2]int{n, m.taken[0]}
+	if share := len(m.runs) / maxFlushes; share >= busy && m.pending[0].run.row.Turn { // those in line behind them start in two flights, too
+		n = min(n, share)
+	}
+	m.taken = max(n, m.taken*7/8)
 	b.kept = append(b.kept[:0], m.pending[:n]...)
 	b.outs = b.kept
 	rest := copy(m.pending, m.pending[n:])

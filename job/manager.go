@@ -267,7 +267,7 @@ type slots struct {
 	clock     alarmClock
 	pending   []*outcome // handlers that returned, not yet taken by a flush
 	flushes   int        // under way
-	taken     [2]int     // by the last two flushes
+	taken     int        // by the largest of the last flushes, about
 	filling   bool       // the pump waits for a batch to fill
 	untaken   int        // flushes under way that have not taken their batch yet
 	starting  int        // flushes under way that may start jobs

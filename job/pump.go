@@ -54,7 +54,7 @@ func (m *Manager) mayFill() bool {
 	if m.prompt || m.stopping || m.executing == 0 || n >= m.cfg.FinishBatch {
 		return false
 	}
-	return m.executing > m.cfg.FinishBatch || max(m.taken[0], m.taken[1]) >= busy && n < len(m.runs)/maxFlushes
+	return m.executing > m.cfg.FinishBatch || m.taken >= busy && n < len(m.runs)/maxFlushes
 }
 
 func (m *Manager) beginFlush() bool {
