@@ -32,13 +32,18 @@ func (b *Bus) base(t *topic, r *request) error {
 	default:
 		return b.refuse(r.m, &DispatchError{r.m.Topic, r.m.Namespace, r.m.Method, r.m.Version, true})
 	}
-	body, err := json.Marshal(answer)
-	if err != nil || len(body) > b.cfg.MaxBody {
-		b.reply(r.m, nil, wireError{Code: CodeTooLarge, Node: b.node, Text: "the description is too large"}.json(), r.deadline)
-		return nil
-	}
-	b.reply(r.m, body, "", r.deadline)
+	body, failure := b.written(answer)
+	b.reply(r.m, body, failure, r.deadline)
 	return nil
+}
+
+// written is v as a reply.
+func (b *Bus) written(v any) (body []byte, failure string) {
+	body, err := json.Marshal(v)
+	if err != nil || len(body) > b.cfg.MaxBody {
+		return nil, wireError{Code: CodeTooLarge, Node: b.node, Text: "the answer is too large"}.json()
+	}
+	return body, ""
 }
 
 // Ping asks whoever to names: compute (any one), compute@n1, compute#key. It needs no worker there.

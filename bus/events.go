@@ -40,7 +40,6 @@ type events struct {
 	subs []*subscription // the most specific first
 	n    int
 	want map[string]int // interests at the transport, with their number of subscriptions
-	over bool
 }
 
 // subscription has a queue and, while that is not empty, a goroutine.

@@ -331,6 +331,10 @@ func (b *Bus) rerouted(p parcel) (bool, error) {
 	}
 	sh := b.waiters.of(m.ID)
 	sh.Lock()
+	if p.w.done {
+		sh.Unlock()
+		return true, nil
+	}
 	was := m.Node
 	m.Node, m.Wire.Epoch, m.Wire.Ring = owner, v.Epoch, v.Ring.Fingerprint()
 	sh.Unlock()

@@ -231,7 +231,7 @@ func (s *session) consume(ctx context.Context, a bus.Address, h bus.Handler) err
 	if err != nil {
 		return err
 	}
-	defer ch.Close()
+	defer func() { _ = ch.Close() }()
 	if err := ch.Qos(prefetch, 0, false); err != nil {
 		return err
 	}

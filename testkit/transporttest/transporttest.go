@@ -89,8 +89,6 @@ type rig struct {
 	testing.TB
 	net     Net
 	virtual bool
-	mu      sync.Mutex
-	nodes   map[string]*node
 }
 
 // node is a bus that runs.
@@ -102,7 +100,7 @@ type node struct {
 
 func newRig(t testing.TB, net Net) *rig {
 	_, virtual := net.(Virtual)
-	return &rig{TB: t, net: net, virtual: virtual, nodes: map[string]*node{}}
+	return &rig{TB: t, net: net, virtual: virtual}
 }
 
 // start makes a bus and runs it until the check ends; set may change its configuration, serve what it is to serve.
