@@ -131,7 +131,7 @@ func TestPeriodic(t *testing.T) {
 			}
 			_ = set.Trigger("audit")
 			time.Sleep(1100 * time.Millisecond)
-			if n := len(named(v.events(), "periodic")); n != 1 {
+			if n := len(named(v.events(), "periodic")); n < 1 || n > 2 { // it runs, it has run
 				t.Errorf("%d frames after a run", n)
 			}
 			v.close()
