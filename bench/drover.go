@@ -221,6 +221,10 @@ func (l backlog) side(ctx context.Context, dsn string) (float64, error) {
 
 // reaches waits until the counter has reached n; a contestant that stands still for 30 s has failed.
 func reaches(ctx context.Context, count *atomic.Int64, n int) error {
+	return reachesIn(ctx, count, n, 30*time.Second)
+}
+
+func reachesIn(ctx context.Context, count *atomic.Int64, n int, patience time.Duration) error {
 	last, since := int64(-1), time.Now()
 	for {
 		now := count.Load()
@@ -232,8 +236,8 @@ func reaches(ctx context.Context, count *atomic.Int64, n int) error {
 		}
 		if now != last {
 			last, since = now, time.Now()
-		} else if time.Since(since) > 30*time.Second {
-			return fmt.Errorf("%d of %d after 30 s without progress", now, n)
+		} else if time.Since(since) > patience {
+			return fmt.Errorf("%d of %d after %v without progress", now, n, patience)
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,49 @@ func BenchmarkSubmitWorkWait(b *testing.B) {
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 	b.ReportMetric(float64(cpuTime()-before)/float64(b.N), "cpu-ns/op")
+	cancel()
+	if err := <-ended; err != nil {
+		b.Fatal(err)
+	}
+}
+
+// BenchmarkRunning is what a job costs in memory while its handler runs: heap and stack, in bytes.
+func BenchmarkRunning(b *testing.B) {
+	var db memory.Store
+	m, err := job.New(job.Config{Env: drover.Env{Logger: slog.New(slog.DiscardHandler)}, DB: &db, Queues: map[string]int{"default": 100_000}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	var started atomic.Int64
+	release := make(chan struct{})
+	job.Handle(m, "x", func(context.Context, struct{ Num int }) (struct{}, error) {
+		started.Add(1)
+		<-release
+		return struct{}{}, nil
+	}, job.Timeout(job.NoTimeout))
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan error, 1)
+	rs := make([]job.Request, b.N)
+	for i := range rs {
+		rs[i] = job.Request{Kind: "x", Args: struct{ Num int }{i}}
+	}
+	for part := range slices.Chunk(rs, 10_000) {
+		if _, err := m.SubmitMany(ctx, part); err != nil {
+			b.Fatal(err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	go func() { ended <- m.Run(ctx) }()
+	for started.Load() < int64(b.N) {
+		time.Sleep(time.Millisecond)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(b.N), "heap-B/job")
+	b.ReportMetric(float64(after.StackInuse-before.StackInuse)/float64(b.N), "stack-B/job")
+	close(release)
 	cancel()
 	if err := <-ended; err != nil {
 		b.Fatal(err)

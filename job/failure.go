@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -293,6 +294,12 @@ func Result[R any](j *Job) (r R, err error) {
 	case j.State == Succeeded:
 		if len(j.Result) == 0 {
 			return r, nil
+		}
+		if v, ok := any(&r).(*int); ok {
+			if n, err := strconv.ParseInt(string(j.Result), 10, 0); err == nil {
+				*v = int(n)
+				return r, nil
+			}
 		}
 		if err := json.Unmarshal(j.Result, &r); err != nil {
 			return r, fmt.Errorf("job: result of %s: %w", j.ID, err)

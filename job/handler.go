@@ -26,6 +26,7 @@ type run struct {
 	values context.Context // Run's
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	ready  work // nil: kind.run
 	span   span
 	began  time.Time
 	limit  time.Time // local end of this run; zero = none
@@ -169,6 +170,9 @@ func (m *Manager) newRun(row *Row, token *lease.Token, began time.Time) *run {
 		r.limit = began.Add(row.RunUntil.Sub(row.Started))
 	}
 	r.ctx, r.cancel = context.WithCancelCause((*runContext)(r))
+	if k.ready != nil && len(row.Args) <= readyMost {
+		r.ready = k.ready(row.Args)
+	}
 	switch {
 	case row.Flags&Unwinding == 0:
 	case row.Flags&Overdue != 0:
@@ -229,6 +233,9 @@ func (r *run) call() (json.RawMessage, error) {
 		})
 	case r.abandoned():
 		return nil, ErrLost
+	}
+	if r.ready != nil {
+		return r.ready(r.m.meters.running(r))
 	}
 	return r.opened(r.m.meters.running(r), r.kind.run)
 }

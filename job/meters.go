@@ -24,8 +24,8 @@ type meters struct {
 
 	untraced atomic.Bool // no tracer is installed, when last asked
 
-	known  sync.Map // tagged → *tags
-	nKnown atomic.Int64
+	mu    sync.RWMutex // held for memory only
+	known map[tagged]*tags
 
 	nSubmitted, nClaimed, nFinished, nRetried, nLost, nStale, nCancelled metric.Int64Counter
 	nOverdue, nQuiet, nPoison, nDropped                                  metric.Int64Counter
@@ -109,20 +109,29 @@ type tagged struct{ kind, queue, state, code string }
 const mostTags = 10_000
 
 func (t *meters) tags(of tagged) *tags {
-	if v, ok := t.known.Load(of); ok {
-		return v.(*tags)
+	t.mu.RLock()
+	known := t.known[of]
+	t.mu.RUnlock()
+	if known != nil {
+		return known
 	}
+	return t.newTags(of)
+}
+
+// newTags stands apart, since its frame is large: handlers' stacks would grow for it.
+func (t *meters) newTags(of tagged) *tags {
 	kv := []attribute.KeyValue{attribute.String("kind", of.kind), attribute.String("queue", of.queue)}
 	if of.state != "" {
 		kv = append(kv, attribute.String("state", of.state), attribute.String("code", of.code))
 	}
 	set := metric.WithAttributeSet(attribute.NewSet(kv...))
 	made := &tags{[]metric.AddOption{set}, []metric.RecordOption{set}}
-	if t.nKnown.Add(1) > mostTags {
-		t.known.Clear()
-		t.nKnown.Store(0)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.known == nil || len(t.known) >= mostTags {
+		t.known = map[tagged]*tags{}
 	}
-	t.known.Store(of, made)
+	t.known[of] = made
 	return made
 }
 
