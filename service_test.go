@@ -182,10 +182,10 @@ func TestSpecService(t *testing.T) {
 			db := &records{}
 			loads := 0
 			db.before = func(op string) error {
-				switch {
-				case op == "Create":
+				switch op {
+				case "Create":
 					db.rows[[2]string{"n", "x"}] = drover.Record{Host: "n", Topic: "x", Version: "sibling"}
-				case op == "Load":
+				case "Load":
 					if loads++; loads == 2 {
 						return again
 					}

@@ -17,7 +17,7 @@ type Check struct {
 // start does what comes before the components. end ends its span and time limit.
 func (s *Service) start() (ok bool, end func(error)) {
 	ctx, span := s.tracer().Start(s.ctx, "service.start")
-	s.Components.spans = ctx
+	s.Components.spans = ctx //nolint:fatcontext // the span of this one start
 	over := make(chan struct{})
 	if s.StartTimeout > 0 {
 		timer := s.env.Clock.After(s.StartTimeout)
