@@ -76,7 +76,7 @@ func (d *Driver) Beat(ctx context.Context, m servicegroup.Member) error {
 	return fmt.Errorf("%w: %s has left %s", servicegroup.ErrGone, m.ID, m.Group)
 }
 
-// beat runs on the connection of beats, or on the pool while that one is in use.
+// beat runs on the connection of beats; those of several members of one process take turns.
 func (d *Driver) beat(ctx context.Context, args ...any) (int64, error) {
 	if !d.pg {
 		return d.exec(ctx, sqlBeat, args...)
@@ -84,8 +84,12 @@ func (d *Driver) beat(ctx context.Context, args ...any) (int64, error) {
 	var c *sql.Conn
 	select {
 	case c = <-d.own:
-	default:
-		return d.exec(ctx, sqlBeat, args...)
+	case <-ctx.Done():
+		return 0, unavailable(context.Cause(ctx))
+	}
+	if ctx.Err() != nil {
+		d.own <- c
+		return 0, unavailable(context.Cause(ctx))
 	}
 	var err error
 	if c == nil {
