@@ -118,7 +118,8 @@ func (s *Set) ask(r *run) bool {
 	var epoch int64
 	var wait time.Duration
 	if err == nil {
-		epoch, wait, err = sg.ledger.Take(r, e.Name, r.info.Due)
+		// Not r itself: a driver may look at the ctx of a statement once more when r has become another by its answer.
+		epoch, wait, err = sg.ledger.Take(r.Context, e.Name, r.info.Due)
 	}
 	if err == nil && epoch > 0 {
 		s.own(r, epoch, held)
@@ -143,7 +144,7 @@ func (s *Set) ask(r *run) bool {
 // look takes up the due times that passed, or were not finished, before this node was there.
 func (s *Set) look(r *run) {
 	e := r.e
-	last, err := e.single.ledger.Last(r, e.Name)
+	last, err := e.single.ledger.Last(r.Context, e.Name)
 	if err != nil {
 		s.storeAway(r)
 		return
