@@ -126,12 +126,15 @@ func TestSpec(t *testing.T) {
 		}
 	})
 	bubble(t, "bus-35 a monitored node dies", func(c *cluster) {
+		var mu sync.Mutex
 		var at []time.Duration
 		began := time.Now()
 		a := c.start("a", nil)
 		b := c.start("b", nil, serving("svc", silent))
 		b.wire.set(func(ctx context.Context, m *bus.Message, next func(context.Context, *bus.Message) error) error {
+			mu.Lock()
 			at = append(at, time.Since(began))
+			mu.Unlock()
 			if time.Since(began) > 5*time.Second {
 				return nil // dead
 			}
@@ -141,6 +144,8 @@ func TestSpec(t *testing.T) {
 		if d := time.Since(began); !errors.Is(err, bus.ErrNodeLost) || d > 7100*time.Millisecond {
 			c.Errorf("%v after %v", err, d)
 		}
+		mu.Lock()
+		defer mu.Unlock()
 		for i := range min(5, len(at)) {
 			if d := at[i] - time.Duration(i+1)*time.Second; d < -100*time.Millisecond || d > 100*time.Millisecond {
 				c.Errorf("beats at %v", at)
@@ -307,12 +312,15 @@ func deadPeer(c *cluster) {
 }
 
 func circuit(c *cluster) {
+	var mu sync.Mutex
 	var probes []time.Time
 	a := c.start("a", nil)
 	c.start("b", nil, serving("svc", echo))
 	a.wire.set(func(_ context.Context, m *bus.Message, _ func(context.Context, *bus.Message) error) error {
 		if m.Wire.Kind == bus.KindProbe {
+			mu.Lock()
 			probes = append(probes, time.Now())
+			mu.Unlock()
 		}
 		return bus.ErrNotSent
 	})
@@ -332,6 +340,7 @@ func circuit(c *cluster) {
 	sleep(60 * time.Second)
 	_ = call()
 	want := 100 * time.Millisecond
+	mu.Lock()
 	for i, at := range probes {
 		if d := at.Sub(last); d < want/2 || d > want*3/2 {
 			c.Errorf("probe %d after %v, want %v ± 50 %%", i, d, want)
@@ -342,6 +351,7 @@ func circuit(c *cluster) {
 	if len(probes) < 8 {
 		c.Errorf("%d probes in a minute", len(probes))
 	}
+	mu.Unlock()
 	a.wire.set(nil)
 	began := time.Now()
 	for call() != nil && time.Since(began) < 20*time.Second {
