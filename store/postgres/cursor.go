@@ -38,6 +38,7 @@ type cursor struct {
 	slackAt   time.Time
 	slackCost time.Duration
 	used      time.Time
+	lowered   bool // since a claim took its positions
 }
 
 const (
@@ -80,6 +81,7 @@ func (s *Store) cursor(session int64, queue string, kinds []string) *cursor {
 func (s *Store) from(c *cursor, short bool) (p []position, mode lookMode) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c.lowered = false
 	now := s.env.Clock.Now()
 	stale := now.Sub(c.headAt) > max(time.Second, 20*c.headCost)
 	switch {
@@ -143,7 +145,7 @@ func (s *Store) seen(c *cursor, mode lookMode, took time.Duration, full bool, me
 		i, ok := slices.BinarySearchFunc(c.tight, at.priority, func(p position, prio int) int { return p.priority - prio })
 		if !ok {
 			c.tight = slices.Insert(c.tight, i, at)
-		} else if c.tight[i].before(at) {
+		} else if !c.lowered && c.tight[i].before(at) { // else what was announced meanwhile may be behind what was met
 			c.tight[i] = at
 		}
 	}
@@ -169,5 +171,6 @@ func (c *cursor) lower(at position) {
 		c.tight = slices.Insert(c.tight, i, at)
 	} else if at.before(c.tight[i]) {
 		c.tight[i] = at
+		c.lowered = true
 	}
 }
