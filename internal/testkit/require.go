@@ -8,7 +8,7 @@ import (
 )
 
 // known are the names that DROVER_REQUIRE_SERVERS may list.
-var known = []string{"bash", "chromium", "libvirt", "memcached", "nats", "postgres", "rabbitmq", "zookeeper", "zsh"}
+var known = []string{"bash", "chromium", "cmk", "libvirt", "memcached", "nats", "postgres", "rabbitmq", "zookeeper", "zsh"}
 
 // Missing ends the test for want of a server: skipped, or failed where DROVER_REQUIRE_SERVERS requires it. how says what
 // to install or set.
@@ -31,7 +31,7 @@ func requires(value, server string) (bool, string) {
 	case "", "0":
 		return false, ""
 	case "1":
-		return true, ""
+		return server != "cmk", "" // which no package has and no `go install` makes: it is required by name only
 	}
 	required := false
 	for name := range strings.SplitSeq(value, ",") {

@@ -326,7 +326,7 @@ func TestStop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := s.terminate(); d > 31*time.Second {
+	if d := s.terminate(); d > 35*time.Second {
 		t.Errorf("took %v to stop", d)
 	}
 	s.again()

@@ -33,6 +33,8 @@ type Config struct {
 	Hold       time.Duration
 	MaxHolds   int
 	Retention  time.Duration
+	DrainDelay time.Duration // between not being ready and refusing work
+	Drain      time.Duration // for what runs, before it is handed back
 	Console    string // off, readonly, admin
 	Timestamps bool
 	Login      bool // sessions
@@ -93,6 +95,8 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	fs.IntVar(&cfg.Workers, "workers", 16, "jobs at once")
 	fs.DurationVar(&cfg.Hold, "hold", 20*time.Second, "how long an unfinished result is waited for, 0 to 25s")
 	fs.IntVar(&cfg.MaxHolds, "max-holds", 4096, "results waited for at once")
+	fs.DurationVar(&cfg.DrainDelay, "drain-delay", 2*time.Second, "how long a node that stops is not ready before it refuses work")
+	fs.DurationVar(&cfg.Drain, "drain", 30*time.Second, "how long running jobs have when the node stops, before they are handed back")
 	fs.DurationVar(&cfg.Retention, "job-retention", 168*time.Hour, "how long finished jobs are kept")
 	fs.StringVar(&cfg.Console, "console", "admin", "the operations page at /console/, for this machine only: off, readonly or admin")
 	fs.BoolVar(&cfg.Timestamps, "enforce-timestamps", false, "require signature version 3, expires within 15 min, POST for changes")
@@ -248,6 +252,10 @@ func (c *Config) check() error {
 		return flagError("hold", "%v: want 0 to 25s", c.Hold)
 	case c.MaxHolds < 1:
 		return flagError("max-holds", "%d: want at least 1", c.MaxHolds)
+	case c.DrainDelay < 0 || c.DrainDelay > time.Minute:
+		return flagError("drain-delay", "%v: want 0 to 1m", c.DrainDelay)
+	case c.Drain < 0 || c.Drain > time.Hour:
+		return flagError("drain", "%v: want 0 to 1h", c.Drain)
 	case c.Retention < time.Minute:
 		return flagError("job-retention", "%v: want at least 1m", c.Retention)
 	case c.Console != "off" && c.Console != "readonly" && c.Console != "admin":
@@ -270,6 +278,14 @@ func (c *Config) check() error {
 		c.MasterKey = filepath.Join(c.Data, "master.key")
 	}
 	return nil
+}
+
+// drainTimeout is what a Service makes of the flags.
+func (c *Config) drainTimeout() time.Duration {
+	if all := c.DrainDelay + c.Drain; all > 0 {
+		return all
+	}
+	return -1
 }
 
 func loopback(host string) bool { return host == "localhost" || net.ParseIP(host).IsLoopback() }

@@ -49,7 +49,7 @@ type node struct {
 func parsed(t testing.TB, args ...string) Config {
 	t.Helper()
 	cfg, err := Parse(append([]string{
-		"-listen", "127.0.0.1:0", "-data", t.TempDir(), "-db", "sqlite::memory:", "-dev-key", "testkey:testsecret", "-hold", "0", "-sim-latency", "20ms", "-rate", "0",
+		"-listen", "127.0.0.1:0", "-data", t.TempDir(), "-db", "sqlite::memory:", "-dev-key", "testkey:testsecret", "-hold", "0", "-sim-latency", "20ms", "-rate", "0", "-drain-delay", "0",
 	}, args...), noEnv, seedFile(t), io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -27,9 +27,8 @@ import (
 	"github.com/drover-cloud/drover/syncqueue"
 )
 
-// Stopping takes 30 s at most: jobs may end by themselves, then they are handed back, then connections are closed.
+// What stopping takes beside the flags -drain-delay and -drain: jobs that are handed back, then connections that are closed.
 const (
-	drainTime = 22 * time.Second
 	stopTime  = 5 * time.Second
 	closeTime = 2 * time.Second
 )
@@ -233,7 +232,7 @@ func (s *Server) URL() string {
 	return "http://" + s.listener.Addr().String()
 }
 
-// Run serves until ctx ends, then stops within 30 s. It closes the store.
+// Run serves until ctx ends, then drains and stops. It closes the store.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.close()
 	if s.cfg.Migrate == "only" {
@@ -246,7 +245,8 @@ func (s *Server) Run(ctx context.Context) error {
 	err := s.service.Run(context.WithoutCancel(ctx))
 	_ = s.listener.Close() // unless it was served
 	left := new(drover.DrainError)
-	if errors.As(err, &left) && err == error(left) { //nolint:errorlint // and nothing else went wrong
+	only := errors.As(err, &left) && err == error(left) //nolint:errorlint // nothing else went wrong
+	if only || ctx.Err() != nil && errors.Is(err, drover.ErrStuck) { // a step that outlasts the drain ends with the process
 		s.env.Logger.Warn("refserver: jobs are handed back", "err", err)
 		return nil
 	}
@@ -256,11 +256,10 @@ func (s *Server) Run(ctx context.Context) error {
 // compose puts the components in the order in which they start; they stop in reverse.
 func (s *Server) compose() {
 	s.service = drover.Service{
-		Env: s.env, Topic: "refserver", Version: version(), Record: s.db.Records(), DrainTimeout: drainTime,
+		Env: s.env, Topic: "refserver", Version: version(), Record: s.db.Records(), DrainTimeout: s.cfg.drainTimeout(),
 		PostStart: func(context.Context) error { return s.welcome(s.admin) },
-		Drain: func(context.Context) error { // take nothing new, and let held answers go
-			s.face.Drain()
-			s.native.Drain()
+		Drain: func(ctx context.Context) error {
+			s.unready(ctx)
 			return nil
 		},
 	}
@@ -269,6 +268,7 @@ func (s *Server) compose() {
 	g.Add("members", s.members)
 	g.Add("tracker", s.cloud.Tracker())
 	g.Add("jobs", s.jobs)
+	g.Add("schedules", s.cloud.Schedules())
 	g.Add("drain", drover.Func(s.obey))
 	g.Add("http", drover.Func(s.serve), drover.StopTimeout(closeTime+time.Second))
 	g.Add("console", s.console) // stops before HTTP, so that its streams say bye
@@ -283,6 +283,14 @@ func version() string {
 	return "devel"
 }
 
+// unready tells whoever balances load, gives him time to notice, and lets held answers go.
+func (s *Server) unready(ctx context.Context) {
+	s.health.draining.Store(true)
+	_ = s.env.Sleep(ctx, s.cfg.DrainDelay) // cut short where all ends
+	s.face.Drain()
+	s.native.Drain()
+}
+
 // obey drains this node when an operator says so (prepareForShutdown), and takes work again when it is taken back.
 func (s *Server) obey(ctx context.Context) error {
 	drained := false
@@ -294,11 +302,11 @@ func (s *Server) obey(ctx context.Context) error {
 		if drained = on; !on {
 			s.jobs.Reopen(ctx)
 			s.face.Reopen()
+			s.native.Reopen()
 			s.health.draining.Store(false)
 			continue
 		}
-		s.health.draining.Store(true)
-		s.face.Drain()
+		s.unready(ctx)
 		s.env.Go("drain", func() { _ = s.jobs.Drain(ctx) }) // whoever waits for it asks readyForShutdown
 	}
 	return nil

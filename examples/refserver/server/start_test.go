@@ -85,7 +85,7 @@ func TestStart(t *testing.T) {
 			{"master-key", file}, {"master-key", file + ".missing"}, {"seed", file}, {"seed", file + ".missing"},
 			{"hypervisor", "qemu:///system"}, {"sim-hosts", "0"}, {"sim-hosts", "many"}, {"sim-latency", "-1s"}, {"sim-latency", "soon"},
 			{"sim-fault", "start"}, {"sim-fault", "explode:*:error"}, {"sim-fault", "start:name=[:error"}, {"sim-fault", "start:*:slow=x"},
-			{"workers", "0"}, {"hold", "26s"}, {"max-holds", "0"}, {"job-retention", "1s"}, {"dev-key", "nocolon"}, {"migrate", "maybe"},
+			{"workers", "0"}, {"hold", "26s"}, {"max-holds", "0"}, {"drain", "-1s"}, {"drain-delay", "2m"}, {"job-retention", "1s"}, {"dev-key", "nocolon"}, {"migrate", "maybe"},
 			{"nonsense", "1"}, {"tls-key", file}, {"tls-client-ca", file}, {"rate", "-1"}, {"burst", "0"}, {"expunge-delay", "-1s"}, {"trusted-proxy", "x"}, {"enforce-timestamps", "=perhaps"}, {"node", "@" + file + ".missing"},
 		} {
 			args := []string{"-" + c.flag, c.value}
