@@ -43,6 +43,7 @@ spec: ## list the acceptance cases with and without a test (RUN=1: and which pas
 
 long: setup ## thousands of seeds and long soaks
 	DROVER_LONG=1 DROVER_SEEDS=1000 $(GO) test -count=1 -timeout 120m ./...
+	cd examples/refserver/clienttest && DROVER_LONG=1 $(GO) test -count=1 -timeout 20m ./... # two nodes under load, one killed, one drained
 
 chaos: setup ## kill, freeze and cut off real processes, and judge the history (PROFILE=long: the full figures)
 	@d=$$(mktemp -d) && trap 'rm -rf $$d' EXIT && set -e; \

@@ -3,6 +3,7 @@ package cloud
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -20,11 +21,29 @@ func (c *Cloud) Registry(jobs *job.Manager, session *lease.Session) *dispatch.Re
 		Env: c.env, Tx: c.db, Jobs: jobs, Entities: c.entities, Restore: c.restore, Events: c, Cipher: c.master,
 		Known: []string{"isrecursive", "ttl", "fields"},
 	}
+	r.Stages = dispatch.Standard().Before("admit", "session", c.alive)
 	c.registry, c.jobs, c.session = r, jobs, session
 	c.machineCommands(r)
 	c.hostCommands(r)
 	c.lists(r)
 	return r
+}
+
+// alive refuses jobs on a node whose session has ended: it could not say any more that they are its own.
+func (c *Cloud) alive(next dispatch.Handler) dispatch.Handler {
+	async := sync.OnceValue(func() map[string]bool {
+		m := map[string]bool{}
+		for _, info := range c.registry.Catalog(context.Background(), System.Identity()) {
+			m[info.Name] = info.Async
+		}
+		return m
+	})
+	return dispatch.HandlerFunc(func(ctx context.Context, cmd *dispatch.Command) (any, error) {
+		if _, err := c.session.Held(); err != nil && !dispatch.Executing(ctx) && async()[cmd.Name] {
+			return nil, dispatch.Errorf(dispatch.Draining, "this node has no session: %w", err)
+		}
+		return next.Dispatch(ctx, cmd)
+	})
 }
 
 var (
@@ -50,6 +69,9 @@ func (c *Cloud) machineCommands(r *dispatch.Registry) {
 	vmJob(c, "scaleVirtualMachine", c.scaleVM, dispatch.Doc("Gives a virtual machine another size"), dispatch.Cancellable())
 	vmJob(c, "migrateVirtualMachine", c.migrateVM, dispatch.Doc("Moves a running virtual machine to another host"), unwinds, dispatch.Cancellable(), admins,
 		takes(30*time.Minute))
+	dispatch.Sync(r, "createVMSchedule", c.createSchedule, dispatch.Doc("Has a virtual machine started, stopped or rebooted at times"))
+	dispatch.Sync(r, "deleteVMSchedule", c.deleteSchedule, dispatch.Doc("Removes schedules of a virtual machine"))
+	dispatch.List(r, "listVMSchedule", c.listSchedules, dispatch.Doc("Lists the schedules of a virtual machine"))
 	dispatch.Sync(r, "recoverVirtualMachine", c.recoverVM, dispatch.Doc("Takes back the destruction of a virtual machine"), admins)
 	dispatch.Sync(r, "updateVirtualMachine", c.updateVM, dispatch.Doc("Changes what a virtual machine is called and told"))
 	dispatch.Sync(r, "changeServiceForVirtualMachine", c.changeService, dispatch.Doc("Gives a stopped virtual machine another size"))
@@ -146,6 +168,8 @@ func (c *Cloud) ownerOf(ctx context.Context, typ, id string) (string, error) {
 		return v.Account, nil
 	case "volume":
 		return c.volumeOwner(ctx, id)
+	case "schedule":
+		return c.scheduleOwner(ctx, id)
 	case "taggable":
 		for _, kind := range []string{"virtualmachine", "volume", "network"} {
 			if owner, err := c.ownerOf(ctx, kind, id); !errors.Is(err, store.ErrNotFound) {

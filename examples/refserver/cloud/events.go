@@ -24,6 +24,7 @@ var eventTypes = map[string]string{
 	"prepareHostForMaintenance": "MAINT.PREPARE", "cancelHostMaintenance": "MAINT.CANCEL", "reconnectHost": "HOST.RECONNECT",
 	"declareHostAsDegraded": "HOST.DEGRADED", "cancelHostAsDegraded": "HOST.DEGRADED.CANCEL",
 	"prepareForShutdown": "MS.DRAIN", "cancelShutdown": "MS.DRAIN", "cancelAsyncJob": "JOB.CANCEL",
+	"createVMSchedule": "VM.SCHEDULE.CREATE", "deleteVMSchedule": "VM.SCHEDULE.DELETE",
 }
 
 // eventRow is what happened. Those of a job are Scheduled, Started and Completed, each once.

@@ -33,7 +33,7 @@ func (c *Cloud) expunge(ctx context.Context, id string, result any) error {
 		}
 		for _, s := range []string{
 			`DELETE FROM rs_tag WHERE resource IN (SELECT id FROM rs_volume WHERE vm = ?)`, `DELETE FROM rs_tag WHERE resource = ?`,
-			`DELETE FROM rs_volume WHERE vm = ?`, `DELETE FROM rs_vm WHERE id = ?`,
+			`DELETE FROM rs_schedule WHERE vm = ?`, `DELETE FROM rs_volume WHERE vm = ?`, `DELETE FROM rs_vm WHERE id = ?`,
 		} {
 			if _, err := q.exec(ctx, s, id); err != nil {
 				return err

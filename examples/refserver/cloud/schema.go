@@ -68,6 +68,10 @@ var schema = [][]string{{
 	`ALTER TABLE rs_host ADD COLUMN annotation TEXT NOT NULL DEFAULT ''`,
 	`ALTER TABLE rs_host ADD COLUMN job TEXT NOT NULL DEFAULT ''`,
 	`ALTER TABLE rs_node ADD COLUMN draining BOOLEAN NOT NULL DEFAULT FALSE`,
+}, {
+	`CREATE TABLE rs_schedule (id TEXT PRIMARY KEY, created BIGINT NOT NULL, version BIGINT NOT NULL, vm TEXT NOT NULL, action TEXT NOT NULL,
+		schedule TEXT NOT NULL, zone TEXT NOT NULL, description TEXT NOT NULL, enabled BOOLEAN NOT NULL, start_at BIGINT NOT NULL, end_at BIGINT NOT NULL)`,
+	`CREATE INDEX rs_schedule_vm ON rs_schedule (vm)`,
 }}
 
 // ErrSchema means that our tables are not there, or of a newer program.

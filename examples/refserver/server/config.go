@@ -35,7 +35,7 @@ type Config struct {
 	Retention  time.Duration
 	DrainDelay time.Duration // between not being ready and refusing work
 	Drain      time.Duration // for what runs, before it is handed back
-	Console    string // off, readonly, admin
+	Console    string        // off, readonly, admin
 	Timestamps bool
 	Login      bool // sessions
 	Rate       int  // requests per second of a key; 0 = no limits

@@ -245,7 +245,7 @@ func (s *Server) Run(ctx context.Context) error {
 	err := s.service.Run(context.WithoutCancel(ctx))
 	_ = s.listener.Close() // unless it was served
 	left := new(drover.DrainError)
-	only := errors.As(err, &left) && err == error(left) //nolint:errorlint // nothing else went wrong
+	only := errors.As(err, &left) && err == error(left)              //nolint:errorlint // nothing else went wrong
 	if only || ctx.Err() != nil && errors.Is(err, drover.ErrStuck) { // a step that outlasts the drain ends with the process
 		s.env.Logger.Warn("refserver: jobs are handed back", "err", err)
 		return nil

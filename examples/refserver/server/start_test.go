@@ -126,7 +126,7 @@ func TestStart(t *testing.T) {
 		if err := begin(t, args...); err == nil || !strings.Contains(err.Error(), "newer") || !strings.HasPrefix(err.Error(), "-db: ") {
 			t.Errorf("newer tables: %v", err)
 		}
-		if _, err := s.bun.Exec(`UPDATE rs_schema SET version = 2`); err != nil {
+		if _, err := s.bun.Exec(`UPDATE rs_schema SET version = 3`); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.bun.Exec(`INSERT INTO drover_migration (version, name, sum, at) VALUES (99, 'x', 'x', 0)`); err != nil {
@@ -272,6 +272,7 @@ var objects = map[string]string{
 	"capability": `cloudstackversion:s securitygroupsenabled:b apilimitmax:n apilimitinterval:n dynamicrolesenabled:b kvmsnapshotenabled:b
 		defaultuipagesize:n allowuserviewdestroyedvm:b`,
 	"eventtype":       `name:s`,
+	"vmschedule":      `id:s virtualmachineid:s action:s schedule:s timezone:s description:s enabled:b startdate?:d enddate?:d created:d`,
 	"zone":            `id:s name:s networktype:s allocationstate:s securitygroupsenabled:b localstorageenabled:b tags:l`,
 	"serviceoffering": `id:s name:s displaytext:s cpunumber:n cpuspeed:n memory:n created:d iscustomized:b offerha:b issystem:b`,
 	"template": `id:s name:s displaytext:s hypervisor:s zoneid:s zonename:s status:s isready:b ispublic:b isfeatured:b size:n created:d ostypename:s
@@ -350,6 +351,8 @@ func TestObjects(t *testing.T) {
 		} {
 			check(kind, command, nil)
 		}
+		n.call("createVMSchedule", params{"virtualmachineid": id, "action": "stop", "schedule": "0 3 * * *", "timezone": "UTC", "startdate": "2038-01-01", "enddate": "2038-01-02"}).ok(t)
+		check("vmschedule", "listVMSchedule", params{"virtualmachineid": id})
 		check("host", "findHostsForMigration", params{"virtualmachineid": id})
 		hasShape(t, "capability", n.call("listCapabilities", nil).ok(t).body["capability"].(map[string]any))
 		ms := n.call("listManagementServers", nil).list("managementserver")[0]["id"].(string)
