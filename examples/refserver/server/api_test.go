@@ -188,6 +188,9 @@ func required(vm string) map[string]params {
 		"deleteTags":                     {"resourceids": vm, "resourcetype": "UserVm"},
 		"login":                          {"username": "u", "password": "p"},
 		"cancelAsyncJob":                 {"jobid": nobody},
+		"createVMSchedule":               {"virtualmachineid": vm, "action": "stop", "schedule": "0 3 * * *", "timezone": "UTC"},
+		"deleteVMSchedule":               {"virtualmachineid": vm},
+		"listVMSchedule":                 {"virtualmachineid": vm},
 		"addHost":                        {"url": "sim://x", "hypervisor": "KVM", "zoneid": zone1, "podid": pod1},
 	}
 	for _, verb := range []string{"start", "stop", "reboot", "destroy", "expunge", "recover", "update"} {
@@ -250,7 +253,7 @@ func TestParameters(t *testing.T) {
 				n.call(name, q).fails(t, 431, 9999, "missing parameter "+p["name"].(string))
 			}
 		}
-		if tried != 39 {
+		if tried != 45 {
 			t.Errorf("%d required parameters", tried)
 		}
 		if after := jobs(); after != before {
@@ -258,7 +261,7 @@ func TestParameters(t *testing.T) {
 		}
 	})
 	t.Run("ref-25 listApis", func(t *testing.T) {
-		if len(apis) != 47 {
+		if len(apis) != 50 {
 			t.Errorf("%d commands", len(apis))
 		}
 		for _, a := range apis { // as CloudMonkey reads them, unchecked
