@@ -288,7 +288,7 @@ func (d *Driver) member(group, path string, watch bool) (m servicegroup.Member, 
 	var r record
 	if json.Unmarshal(b, &r) != nil || r.Drover != 1 {
 		d.foreign(path)
-		return m, nil
+		return m, nil //nolint:nilerr // not drover's: told, and left alone
 	}
 	if r.ID == "" || r.Incarnation == 0 && r.Mark == "" {
 		return m, nil

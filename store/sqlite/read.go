@@ -86,7 +86,7 @@ func (k *kept) add(query string, prepare func() (*sql.Stmt, error)) {
 	}
 	k.by[query] = nil
 	k.mu.Unlock()
-	st, err := prepare()
+	st, err := prepare() //nolint:sqlclosecheck // kept: closed with the database
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if delete(k.by, query); err == nil {
