@@ -260,6 +260,7 @@ type inlet struct {
 	a      Address
 	cancel context.CancelFunc
 	up     chan struct{}
+	ended  chan struct{} // nothing is received any more
 
 	mu    sync.Mutex
 	stood bool
@@ -272,7 +273,7 @@ func (b *Bus) open(a Address) *inlet {
 		b.mu.Unlock()
 		return i
 	}
-	i := &inlet{b: b, a: a, up: make(chan struct{})}
+	i := &inlet{b: b, a: a, up: make(chan struct{}), ended: make(chan struct{})}
 	var ctx context.Context
 	ctx, i.cancel = context.WithCancel(b.ctx)
 	b.inlets[a] = i
@@ -281,7 +282,8 @@ func (b *Bus) open(a Address) *inlet {
 	return i
 }
 
-func (b *Bus) close(a Address) {
+// close stops receiving at a. What was on its way may still come until the inlet, nil if there is none, has ended.
+func (b *Bus) close(a Address) *inlet {
 	b.mu.Lock()
 	i := b.inlets[a]
 	delete(b.inlets, a)
@@ -289,11 +291,13 @@ func (b *Bus) close(a Address) {
 	if i != nil {
 		i.cancel()
 	}
+	return i
 }
 
 const receiveAgain = time.Second
 
 func (i *inlet) run(ctx context.Context) {
+	defer close(i.ended)
 	for ctx.Err() == nil {
 		err := i.b.t.Receive(ctx, i.a, i)
 		if ctx.Err() != nil {

@@ -36,8 +36,15 @@ func (b *Bus) Drain(ctx context.Context) error {
 	b.mu.Unlock()
 	b.started()
 	defer close(done)
+	var closing []*inlet
 	for _, topic := range b.topics.names() {
-		b.unlisten(topic)
+		closing = append(closing, b.unlisten(topic)...)
+	}
+	for _, i := range closing { // what was on its way is refused, not lost
+		select {
+		case <-i.ended:
+		case <-ctx.Done():
+		}
 	}
 	err := b.pool.wait(ctx)
 	b.lanes.flush(ctx)

@@ -217,10 +217,13 @@ func (b *Bus) listen(topic string) {
 	}
 }
 
-func (b *Bus) unlisten(topic string) {
+func (b *Bus) unlisten(topic string) (closing []*inlet) {
 	for _, a := range b.addresses(topic) {
-		b.close(a)
+		if i := b.close(a); i != nil {
+			closing = append(closing, i)
+		}
 	}
+	return closing
 }
 
 // find is the dispatcher: exactly one handler, of the first endpoint that fits and has the method.

@@ -15,7 +15,8 @@ type Transport interface {
 	//  3. It ends soon after ctx, whatever hangs. Fanout and events without receivers are no error.
 	//  4. It does not change m, nor the sender after Send.
 	Send(ctx context.Context, m *Message) error
-	// Receive gives h what is sent to a, until ctx is done; it returns earlier only if it cannot go on.
+	// Receive gives h what is sent to a, until ctx is done; it returns earlier only if it cannot go on. What has left the broker
+	// when ctx ends is still given to h, before Receive returns.
 	//  1. Each message goes to one of the receivers of a topic in turn; of a fanout and of events to all.
 	//  2. A nil of h acknowledges. A call that h refuses is dropped; a cast is dropped or tried again elsewhere or later.
 	//  3. h owns what it is given. What was or may have been given to another receiver before has Wire.Again.

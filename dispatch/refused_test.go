@@ -229,8 +229,10 @@ func TestTaxonomy(t *testing.T) {
 	for _, i := range dispatch.Codes() {
 		listed = append(listed, i.Code)
 	}
-	if len(listed) != len(rows) {
-		t.Errorf("%d codes, want %d", len(listed), len(rows))
+	for _, code := range listed {
+		if _, known := rows[code]; !known && !strings.HasPrefix(string(code), "test-") { // what another test has registered
+			t.Errorf("code %q has no row", code)
+		}
 	}
 	for code, want := range rows {
 		t.Run("dispatch-33 "+string(code), func(t *testing.T) {

@@ -311,39 +311,6 @@ func (t *Transport) nobody(reply string) bool {
 	return false
 }
 
-const escaped = "=?" // before a value that a header cannot hold as it is
-
-func headers(m *bus.Message) client.Header {
-	h := client.Header{}
-	for k, v := range m.Headers() {
-		if v != strings.TrimSpace(v) || strings.HasPrefix(v, escaped) || strings.ContainsAny(v, "\r\n\x00") {
-			v = escaped + url.QueryEscape(v)
-		}
-		h[k] = []string{v}
-	}
-	return h
-}
-
-// message reads what headers wrote.
-func message(in *client.Msg) (*bus.Message, error) {
-	return bus.Parse(func(yield func(k, v string) bool) {
-		for k, vs := range in.Header {
-			if len(vs) == 0 {
-				continue
-			}
-			v := vs[0]
-			if rest, ok := strings.CutPrefix(v, escaped); ok {
-				if s, err := url.QueryUnescape(rest); err == nil {
-					v = s
-				}
-			}
-			if !yield(k, v) {
-				return
-			}
-		}
-	}, in.Data)
-}
-
 // Receive subscribes to a until ctx ends.
 func (t *Transport) Receive(ctx context.Context, a bus.Address, h bus.Handler) error {
 	nc, err := t.conn(ctx, false)
@@ -381,10 +348,24 @@ func (t *Transport) Receive(ctx context.Context, a bus.Address, h bus.Handler) e
 			t.mu.Lock()
 			delete(t.gaps, sub)
 			t.mu.Unlock()
-			_ = sub.Unsubscribe()
+			t.drain(sub)
 		}()
 	}
 	return t.stand(ctx, nc, h)
+}
+
+// drain ends a subscription when what the server has sent to it was handled.
+func (t *Transport) drain(sub *client.Subscription) {
+	closed := make(chan struct{})
+	sub.SetClosedHandler(func(string) { close(closed) })
+	if sub.Drain() != nil { // no connection: nothing comes any more
+		_ = sub.Unsubscribe()
+		return
+	}
+	select {
+	case <-closed:
+	case <-t.env.Clock.After(flushTimeout):
+	}
 }
 
 // stand tells h that it stands, now and after each reconnect, until ctx ends.
