@@ -49,7 +49,7 @@ func TestHold(t *testing.T) {
 	t.Run("ref-30 hold", func(t *testing.T) {
 		_, j := n.deploy("h", nil)
 		a, took, err := query(t.Context(), j, nil)
-		if err != nil || num(a.body["jobstatus"]) != 1 || took > time.Second || took < 200*time.Millisecond {
+		if err != nil || num(a.body["jobstatus"]) != 1 || took > 2*time.Second || took < 200*time.Millisecond {
 			t.Errorf("held %v: %s %v", took, a.raw, err)
 		}
 		if a, took, _ := query(t.Context(), j, nil); took > 200*time.Millisecond {

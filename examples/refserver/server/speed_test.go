@@ -101,6 +101,9 @@ func (q *queries) AfterQuery(context.Context, *bun.QueryEvent) {}
 
 // A thousand results that are waited for cost little memory, and no queries: P26.
 func TestThousandHolds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the race detector, which runs the short tests, takes memory of its own")
+	}
 	used, queries := thousandHolds(t)
 	if used > 40<<20 {
 		t.Errorf("%d MiB", used>>20)

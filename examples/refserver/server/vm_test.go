@@ -232,7 +232,7 @@ func TestCustomJob(t *testing.T) {
 func TestJobs(t *testing.T) {
 	t.Parallel()
 	now := &movable{Clock: clock.New()}
-	cfg := parsed(t, "-sim-latency", "400ms", "-job-retention", "1h")
+	cfg := parsed(t, "-sim-latency", "1500ms", "-job-retention", "1h") // long enough for all that is asked while the job runs
 	cfg.Env.Clock = now
 	n := startWith(t, cfg)
 	id, j := n.deploy("j", nil)
