@@ -245,7 +245,9 @@ func TestSecrets(t *testing.T) {
 		call(c, nil)
 	}
 	call("listAsyncJobs", params{"jobstatus": "1"})
-	n.until(func() bool { return num(call("queryAsyncJobResult", params{"jobid": job.str("jobid")}).ok(t).body["jobstatus"]) != 0 })
+	n.until(func() bool {
+		return num(call("queryAsyncJobResult", params{"jobid": job.str("jobid")}).ok(t).body["jobstatus"]) != 0
+	})
 	call("updateVirtualMachine", params{"id": vm, "userdata": userData}).ok(t)
 	if got := n.as(dev, "listVirtualMachines", params{"id": vm, "userdata": "true"}).list("virtualmachine"); len(got) != 1 || got[0]["userdata"] != userData {
 		t.Errorf("its owner gets %v", got)
