@@ -1,6 +1,6 @@
 # Everything a developer runs. `make help` lists it.
 GO        ?= go
-LINT      ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOLANGCI  ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 TESTFLAGS ?=
 # Nested modules: what only tests or benchmarks need never reaches the library's go.mod.
 NESTED    := $(patsubst %/go.mod,%,$(shell find . -mindepth 2 -name go.mod -not -path './.tools/*'))
@@ -27,7 +27,7 @@ vet:
 	@set -e; for m in $(NESTED); do (cd $$m && $(GO) vet ./...); done
 
 lint:
-	$(LINT) run ./...
+	$(GOLANGCI) run ./...
 
 tidy:
 	$(GO) mod verify
