@@ -130,8 +130,9 @@ func testReadySpan(t *testing.T, seed uint64) {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	var open, closed atomic.Bool // PostStart is done; a stop was asked for
 	var wrong, seen atomic.Int32
+	pause := time.Duration(rng.IntN(3)) * time.Millisecond
 	s := &drover.Service{Env: quiet(), PostStart: func(context.Context) error {
-		time.Sleep(time.Duration(rng.IntN(3)) * time.Millisecond)
+		time.Sleep(pause)
 		open.Store(true)
 		return nil
 	}}

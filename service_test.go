@@ -284,6 +284,7 @@ func TestSpecService(t *testing.T) {
 func testRecordFrom(t *testing.T) {
 	db := &records{}
 	for _, want := range []drover.Record{{}, {Host: "n", Topic: "x", Version: "1"}, {Host: "n", Topic: "x", Version: "2"}} {
+		var mu sync.Mutex
 		seen := map[string]drover.Record{}
 		hook := func(name string) func(ctx context.Context) error {
 			return func(ctx context.Context) error {
@@ -291,6 +292,8 @@ func testRecordFrom(t *testing.T) {
 				if ok != (r != drover.Record{}) {
 					t.Errorf("%s: %v %+v", name, ok, r)
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				seen[name] = r
 				return nil
 			}
@@ -298,7 +301,10 @@ func testRecordFrom(t *testing.T) {
 		version := map[string]string{"": "1", "1": "2", "2": "2"}[want.Version]
 		s := &drover.Service{Env: quiet(), Topic: "x", Version: version, Record: db,
 			Init: hook("Init"), PreStart: hook("PreStart"), PostStart: hook("PostStart"), Drain: hook("Drain"), Stop: hook("Stop")}
-		s.Components.Add("c", drover.Func(func(ctx context.Context) error { hook("c")(ctx); <-ctx.Done(); return nil }))
+		s.Components.Add("c", drover.Func(func(ctx context.Context) error {
+			defer func() { <-ctx.Done() }()
+			return hook("c")(ctx)
+		}))
 		end := runs(t, s)
 		settled(0)
 		if err := errors.Join(s.Shutdown(t.Context()), end()); err != nil {

@@ -118,7 +118,7 @@ type child struct {
 func startChild(t *testing.T, mode string) *child {
 	t.Helper()
 	c := &child{t: t, cmd: exec.Command(os.Args[0]), lines: make(chan string, 100)} //nolint:gosec // itself
-	c.cmd.Env = append(os.Environ(), "DROVER_TEST_CHILD="+mode)
+	c.cmd.Env = append(os.Environ(), "DROVER_TEST_CHILD="+mode, "GORACE=atexit_sleep_ms=0")
 	in, err := c.cmd.StdinPipe() // ends with this process
 	if err != nil {
 		t.Fatal(err)
