@@ -3,3 +3,6 @@
 package syncqueue_test
 
 const raceEnabled = false
+
+// many tasks.
+const many = 100_000

@@ -50,7 +50,7 @@ func testSingleEnds(t *testing.T) {
 }
 
 func TestSpecLocalMany(t *testing.T) {
-	const n = 100_000
+	const n = many
 	t.Run("queue-01 order", func(t *testing.T) {
 		best := time.Hour // of three: the machine may have other work
 		for range 3 {
@@ -141,7 +141,7 @@ func TestSpecLocalMany(t *testing.T) {
 	bubble(t, "queue-22 tasks and waiters that use their own key", testMeddle)
 	t.Run("queue-23 Stats under load", testStatsUnderLoad)
 	t.Run("queue-24 random", func(t *testing.T) {
-		for seed := range uint64(500) {
+		for seed := range uint64(many / 200) {
 			synctest.Test(t, func(t *testing.T) { testRandom(t, seed) })
 		}
 	})
@@ -177,7 +177,7 @@ func testMeddle(t *testing.T) {
 }
 
 func testStatsUnderLoad(t *testing.T) {
-	const n, keys = 100_000, 10
+	const n, keys = many, 10
 	l := &syncqueue.Local{Env: silent(), Level: func(syncqueue.Key) int { return 3 }}
 	gate := make(chan struct{})
 	for i := range n {
