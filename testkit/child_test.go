@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/watchlock"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
@@ -128,6 +129,16 @@ var failing = map[string]func(t *testing.T){
 			for range 2 {
 				go func() { _, _ = openSession(n, "x") }()
 			}
+			w.Advance(time.Second)
+		})
+	},
+	"under a lock": func(t *testing.T) {
+		testkit.Explore(t, 1, func(w *testkit.World) {
+			n := w.Node("n1", nil)
+			l := watchlock.New(n.Env.Defaults(), "tracker").Lock("snapshots")
+			n.Env.Go("audit", func() {
+				_ = l.Do(n.Context(), watchlock.Holder{Op: "audit"}, func() { _ = storeNow(n) })
+			})
 			w.Advance(time.Second)
 		})
 	},
@@ -252,6 +263,10 @@ func TestFailures(t *testing.T) {
 	t.Run("testkit-17 a check that calls the store", func(t *testing.T) {
 		t.Parallel()
 		wants(t, child(t, "always calls", nil), `a check called a shared operation \(store\.tx\.begin\)`)
+	})
+	t.Run("service-45 the store is called under a lock", func(t *testing.T) {
+		t.Parallel()
+		wants(t, child(t, "under a lock", nil), `store\.tx\.begin called by n1/main>audit under a lock that .*testkit_test\..* took`)
 	})
 	t.Run("testkit-18 Eventually fails at its deadline, saying what it waited for", func(t *testing.T) {
 		t.Parallel()

@@ -20,6 +20,7 @@
 //   - Exactly one shared operation happens at a time, and all goroutines come to rest before the next.
 //   - Shipped code runs unchanged: what is simulated stands behind the interfaces that components are handed.
 //   - Time is virtual: time.Sleep, contexts and Env.Clock follow it; idle hours cost one timer.
+//   - A shared operation called under a lock of package internal/watchlock fails the world.
 //   - A failure prints its seed, the command that replays it, and the end of the trace.
 //
 // # Not guaranteed

@@ -70,6 +70,13 @@ func (l *Lock) Unlock() {
 	l.queue = l.queue[1:]
 }
 
+// Waiting is how many wait for the lock.
+func (l *Lock) Waiting() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
+}
+
 // Keyed is a Lock per key that costs nothing while nobody holds or wants it. Its zero value is ready.
 type Keyed struct {
 	mu sync.Mutex

@@ -3,10 +3,13 @@ package sched
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/drover-cloud/drover/internal/watchlock"
 )
 
 type entryKind uint8
@@ -59,8 +62,11 @@ func compare(a, b *Entry) int {
 }
 
 // Yield parks the caller before an operation on p's interfaces until the driver lets it go. It does not return if the
-// caller is to die.
+// caller is to die. A caller under a lock of package watchlock fails the world.
 func (p *Proc) Yield(g *G, ctx context.Context, op, key string, inTx bool) Verdict {
+	if by, under := watchlock.Caller(); under {
+		p.s.Fail(fmt.Sprintf("%s called by %s under a lock that %s took: nothing may wait for it", op, g.Name, by))
+	}
 	e := &g.entry
 	*e = Entry{Proc: p, Ctx: ctx, Op: op, Key: key, InTx: inTx}
 	return p.s.park(g, e)
