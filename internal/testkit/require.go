@@ -8,7 +8,7 @@ import (
 )
 
 // known are the names that DROVER_REQUIRE_SERVERS may list.
-var known = []string{"bash", "chromium", "cmk", "libvirt", "memcached", "nats", "postgres", "rabbitmq", "zookeeper", "zsh"}
+var known = []string{"bash", "chromium", "cmk", "guest", "libvirt", "memcached", "nats", "postgres", "rabbitmq", "zookeeper", "zsh"}
 
 // Missing ends the test for want of a server: skipped, or failed where DROVER_REQUIRE_SERVERS requires it. how says what
 // to install or set.
