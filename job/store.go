@@ -60,7 +60,7 @@ func SessionTopic(session int64) string { return "session/" + strconv.FormatInt(
 // a borrower goes to nobody in the key's line: it is theirs, and is handed on after the last of them. A pause takes no turn from
 // who lends it.
 type Store interface {
-	// Insert adds rows in slice order and answers them as stored.
+	// Insert adds rows in slice order and answers them as stored, perhaps in that slice.
 	// 1. Seq is drawn per row, rising in slice order; Created = Updated = Now, Rev 1, Epoch 0. Zero RunAt means Now.
 	// 2. State: RunAt > Now: Scheduled. Else, needing a turn: Waiting, Place = Seq * syncqueue.Gap. Else Ready, with a hint for the queue
 	//    (Waiting too: an arrival must be met by a claim).

@@ -94,20 +94,24 @@ func (j jobs) Insert(ctx context.Context, x store.Tx, rows []job.Row) ([]job.Row
 	if err != nil || len(rows) == 0 {
 		return nil, err
 	}
-	named := false
+	named, children := false, false
 	for i := range rows {
 		if !isID(rows[i].ID) {
 			return nil, fmt.Errorf("postgres: insert: ID: %.64q is no UUID in canonical form", rows[i].ID)
 		}
 		named = named || rows[i].Idem != "" || rows[i].Unique != "" || rows[i].Name != ""
+		children = children || rows[i].Parent != ""
 	}
 	if err := t.parentsRun(ctx, rows); err != nil {
 		return nil, err
 	}
-	out := make([]job.Row, len(rows))
-	copy(out, rows)
+	twice := repeated(rows)
+	out := rows
+	if !t.single || named || twice || t.careful || children { // else nothing but the one statement follows that could fail
+		out = slices.Clone(rows)
+	}
 	var same map[int]int
-	if named || t.careful || repeated(rows) {
+	if named || t.careful || twice {
 		if same, err = t.meet(ctx, out); err != nil {
 			return nil, err
 		}
@@ -132,7 +136,11 @@ func (j jobs) Insert(ctx context.Context, x store.Tx, rows []job.Row) ([]job.Row
 
 // repeated tells whether an id stands twice in rows.
 func repeated(rows []job.Row) bool {
-	if len(rows) == 1 {
+	rising := true // as ids of one process are
+	for i := 1; i < len(rows) && rising; i++ {
+		rising = rows[i-1].ID < rows[i].ID
+	}
+	if rising {
 		return false
 	}
 	seen := make(map[string]struct{}, len(rows))
@@ -266,7 +274,8 @@ func (t *tx) inserted(r *job.Row, now time.Time, seq int64, mode int16) {
 	if r.State == job.Waiting {
 		r.Place = seq * syncqueue.Gap
 	}
-	if r.State != job.Scheduled {
+	if told := &t.told; r.State != job.Scheduled && (r.Queue != told.queue || r.Priority != told.priority || r.RunAt.Before(told.runAt)) {
+		told.queue, told.priority, told.runAt = r.Queue, r.Priority, r.RunAt
 		t.hint(hint{topic: job.QueueTopic(r.Queue), pos: true, priority: r.Priority, runAt: r.RunAt})
 	}
 }

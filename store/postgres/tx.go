@@ -29,6 +29,11 @@ type tx struct {
 	err     error // of Now
 	hints   []hint
 	hinted  map[hintKey]int
+	told    struct { // what insert has hinted last
+		queue    string
+		priority int
+		runAt    time.Time
+	}
 	later   []func(context.Context) error // own transactions after the commit
 }
 
