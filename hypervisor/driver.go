@@ -2,6 +2,7 @@ package hypervisor
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -84,6 +85,7 @@ type Spec struct {
 	Disks     []Disk
 	NICs      []NIC
 	Console   bool   // a serial console
+	Agent     bool   // a channel for the agent inside the guest, see GuestPinger
 	Epoch     int64  // of the job that defines it; 0 = none
 	Raw       []byte // the driver's own description; wins over the rest except ID and Name
 }
@@ -114,6 +116,13 @@ type HostInfo struct {
 type Filter struct {
 	IDs, Names []string
 	Power      []Power
+}
+
+// Matches says whether f selects vm.
+func (f Filter) Matches(vm VM) bool {
+	return (len(f.IDs) == 0 || slices.Contains(f.IDs, vm.ID)) &&
+		(len(f.Names) == 0 || slices.Contains(f.Names, vm.Name)) &&
+		(len(f.Power) == 0 || slices.Contains(f.Power, vm.Power))
 }
 
 // StartOptions of Driver.Start.

@@ -7,21 +7,24 @@ import (
 
 // The classes of errors. A caller decides by them, never by text.
 var (
-	ErrNotFound    = errors.New("hypervisor: no such vm or object")
-	ErrExists      = errors.New("hypervisor: name or id taken")
-	ErrState       = errors.New("hypervisor: not possible in this state")
-	ErrBusy        = errors.New("hypervisor: vm busy") // retry later
-	ErrTimeout     = errors.New("hypervisor: out of time")
-	ErrAborted     = errors.New("hypervisor: aborted") // ended on request
-	ErrGone        = errors.New("hypervisor: host unreachable")
-	ErrUnsupported = errors.New("hypervisor: unsupported")
-	ErrInvalid     = errors.New("hypervisor: invalid")
-	ErrDenied      = errors.New("hypervisor: denied")
-	ErrNoResources = errors.New("hypervisor: no resources") // host out of memory or room
-	ErrInternal    = errors.New("hypervisor: internal")
-	ErrStaleEpoch  = errors.New("hypervisor: stale epoch")
-	ErrClosed      = errors.New("hypervisor: closed")
-	ErrWrongHost   = errors.New("hypervisor: wrong host")
+	ErrNotFound     = errors.New("hypervisor: no such vm or object")
+	ErrExists       = errors.New("hypervisor: name or id taken")
+	ErrState        = errors.New("hypervisor: not possible in this state")
+	ErrBusy         = errors.New("hypervisor: vm busy") // retry later
+	ErrTimeout      = errors.New("hypervisor: out of time")
+	ErrAborted      = errors.New("hypervisor: aborted") // ended on request
+	ErrGone         = errors.New("hypervisor: host unreachable")
+	ErrUnsupported  = errors.New("hypervisor: unsupported")
+	ErrInvalid      = errors.New("hypervisor: invalid")
+	ErrIncompatible = errors.New("hypervisor: incompatible cpu") // with ErrUnsupported
+	ErrDenied       = errors.New("hypervisor: denied")
+	ErrMigration    = errors.New("hypervisor: migration failed")
+	ErrNoResources  = errors.New("hypervisor: no resources") // host out of memory or room
+	ErrInternal     = errors.New("hypervisor: internal")
+	ErrStaleEpoch   = errors.New("hypervisor: stale epoch")
+	ErrClosed       = errors.New("hypervisor: closed")
+	ErrWrongHost    = errors.New("hypervisor: wrong host")
+	ErrTwoCopies    = errors.New("hypervisor: two copies") // of one VM run
 
 	// ErrOutcomeUnknown comes together with ErrGone, ErrTimeout or the context's error: the request was sent, no reply
 	// came, it may or may not have happened.

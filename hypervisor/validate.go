@@ -30,14 +30,23 @@ func ValidID(id string) error {
 	return nil
 }
 
+// ValidName checks the name of a VM or a snapshot. Otherwise *FieldError.
+func ValidName(name string) error {
+	if !nameRE.MatchString(name) {
+		return &FieldError{"Name", "must match " + nameRE.String()}
+	}
+	return nil
+}
+
 // Validate checks s by r and gives a *FieldError that names the first bad field. Drivers call it before anything is sent.
 func (s Spec) Validate(r Rules) error {
 	if err := ValidID(s.ID); err != nil {
 		return err
 	}
+	if err := ValidName(s.Name); err != nil {
+		return err
+	}
 	switch {
-	case !nameRE.MatchString(s.Name):
-		return &FieldError{"Name", "must match " + nameRE.String()}
 	case s.Epoch < 0:
 		return &FieldError{"Epoch", "is negative"}
 	case len(s.Raw) > 0 && !r.AllowRaw:
@@ -66,7 +75,7 @@ func (s Spec) Validate(r Rules) error {
 
 func (d Disk) validate(field string, roots []string) error {
 	switch {
-	case !path.IsAbs(d.Path) || path.Clean(d.Path) != d.Path || strings.ContainsFunc(d.Path, isControl):
+	case !path.IsAbs(d.Path) || path.Clean(d.Path) != d.Path || containsControl(d.Path):
 		return &FieldError{field + ".Path", "must be absolute and clean"}
 	case !under(d.Path, roots):
 		return &FieldError{field + ".Path", "is under none of the allowed directories"}
@@ -101,4 +110,6 @@ func under(p string, roots []string) bool {
 	return false
 }
 
-func isControl(r rune) bool { return r < 0x20 || r == 0x7f }
+func containsControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+}

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -39,19 +41,39 @@ type Config struct {
 	// DiskRoots are the directories that may hold disks; none: no disks. AllowRaw accepts Spec.Raw.
 	DiskRoots []string
 	AllowRaw  bool
+	// Pools are the storage pools that Resources adds up.
+	Pools []string
+	// ConsoleDir is a directory of the daemon's where guests' consoles are logged, readable here; "" = none are.
+	ConsoleDir string
 
 	Keepalive Keepalive
+	// Debounce is how long Events holds a stop back that this driver did not make: default 15 s, negative = not at all.
+	Debounce time.Duration
 }
 
 // Driver is one host. It connects when it is first used.
 type Driver struct {
-	cfg   Config
-	env   drover.Env
-	turns fair.Keyed // changes of one VM
-	life  context.Context
-	end   context.CancelCauseFunc
+	cfg    Config
+	env    drover.Env
+	socket string     // "" if it is not known
+	turns  fair.Keyed // changes of one VM
+	life   context.Context
+	end    context.CancelCauseFunc
 
-	query, control *link
+	gate           *gate
+	query, control *lanes
+	long           chan struct{} // connections of long calls
+	moves          moves
+	tasks          sync.WaitGroup // goroutines that no call waits for
+
+	meters  *meters
+	under   underWay
+	streams streams
+	lates   atomic.Int64
+	quiet   atomic.Bool  // the daemon says nothing
+	refused atomic.Bool  // it tells no events
+	warned  atomic.Bool  // of that
+	hung    atomic.Int32 // bulk statistics that hang in the daemon on a guest
 
 	mu   sync.Mutex
 	host *host // what the daemon said of it, once
@@ -63,10 +85,8 @@ var (
 	_ hypervisor.Rebooter  = (*Driver)(nil)
 	_ hypervisor.Resourcer = (*Driver)(nil)
 	_ hypervisor.Pinger    = (*Driver)(nil)
+	_ io.Closer            = (*Driver)(nil)
 )
-
-// inFlight is what a daemon takes of one client by default (max_client_requests); a sixth request waits inside it.
-const inFlight = 5
 
 // New checks cfg, with a *[drover.FieldError], and touches nothing remote.
 func New(cfg Config) (*Driver, error) {
@@ -76,12 +96,18 @@ func New(cfg Config) (*Driver, error) {
 	}
 	k := &cfg.Keepalive
 	k.Every, k.Silent, k.Lost = cmp.Or(k.Every, 600*time.Millisecond), cmp.Or(k.Silent, 1800*time.Millisecond), cmp.Or(k.Lost, 15*time.Second)
+	socket := cfg.Socket
 	if cfg.Dial == nil {
-		cfg.Dial = dialUnix(cmp.Or(cfg.Socket, defaultSocket(cfg.URI)))
+		socket = cmp.Or(socket, defaultSocket(cfg.URI))
+		cfg.Dial = dialUnix(socket)
 	}
-	d := &Driver{cfg: cfg, env: cfg.Env.Defaults()}
+	cfg.Debounce = cmp.Or(cfg.Debounce, 15*time.Second)
+	d := &Driver{cfg: cfg, env: cfg.Env.Defaults(), socket: socket, long: make(chan struct{}, longLines)}
 	d.life, d.end = context.WithCancelCause(context.Background())
-	d.query, d.control = newLink(d, "query"), newLink(d, "control")
+	d.gate = newGate(d.env)
+	d.query = newLanes(d, "query", 1, rpc.Config{Event: d.event, Silent: d.silence})
+	d.control = newLanes(d, "control", 3, rpc.Config{})
+	d.meters = newMeters(d)
 	return d, nil
 }
 
@@ -104,6 +130,14 @@ func (c *Config) check() error {
 	}
 	if bad != "" {
 		return &drover.FieldError{Field: "Keepalive", Reason: bad}
+	}
+	if c.ConsoleDir != "" && (!filepath.IsAbs(c.ConsoleDir) || strings.ContainsFunc(c.ConsoleDir, unicode.IsControl)) {
+		return &drover.FieldError{Field: "ConsoleDir", Reason: "is not absolute"}
+	}
+	for _, p := range c.Pools {
+		if hypervisor.ValidName(p) != nil {
+			return &drover.FieldError{Field: "Pools", Reason: p + " is no name of a pool"}
+		}
 	}
 	for _, p := range c.DiskRoots {
 		if !filepath.IsAbs(p) {
@@ -142,5 +176,6 @@ func (d *Driver) Close() error {
 	d.end(hypervisor.ErrClosed)
 	d.query.close()
 	d.control.close()
+	d.tasks.Wait()
 	return nil
 }

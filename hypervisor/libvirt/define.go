@@ -20,7 +20,7 @@ func (d *Driver) Define(ctx context.Context, s hypervisor.Spec) (vm hypervisor.V
 	if err := s.Validate(hypervisor.Rules{DiskRoots: d.cfg.DiskRoots, AllowRaw: d.cfg.AllowRaw}); err != nil {
 		return vm, (&call{d: d, op: "define", vm: s.ID}).name(err)
 	}
-	err = d.alter(ctx, "define", s.ID, changeLimit, func(c *call) error {
+	err = d.alter(ctx, "define", s.ID, hypervisor.ChangeLimit, func(c *call) error {
 		h, err := c.met()
 		if err != nil {
 			return err
@@ -28,12 +28,12 @@ func (d *Driver) Define(ctx context.Context, s hypervisor.Spec) (vm hypervisor.V
 		var rec record
 		dom, err := c.lookup()
 		if err == nil {
-			rec, err = c.recorded(dom)
+			rec, err = c.recorded(dom, true)
 		}
 		if err != nil && !errors.Is(err, hypervisor.ErrNotFound) {
 			return err
 		}
-		doc, err := describe(s, h, rec)
+		doc, err := describe(s, h, rec, d.cfg.ConsoleDir)
 		if err != nil {
 			return err
 		}
@@ -63,8 +63,8 @@ func (c *call) holder(s hypervisor.Spec, err error) error {
 	return err
 }
 
-// describe is the domain's XML.
-func describe(s hypervisor.Spec, h *host, rec record) (string, error) {
+// describe is the domain's XML; consoles is where guests' consoles are logged.
+func describe(s hypervisor.Spec, h *host, rec record, consoles string) (string, error) {
 	dom := &libvirtxml.Domain{}
 	if len(s.Raw) > 0 {
 		var err error
@@ -72,7 +72,7 @@ func describe(s hypervisor.Spec, h *host, rec record) (string, error) {
 			return "", err
 		}
 	} else {
-		generated(dom, s, h)
+		generated(dom, s, h, consoles)
 	}
 	if rec != (record{}) {
 		doc, err := xml.Marshal(rec)
@@ -84,7 +84,7 @@ func describe(s hypervisor.Spec, h *host, rec record) (string, error) {
 	return dom.Marshal()
 }
 
-func generated(dom *libvirtxml.Domain, s hypervisor.Spec, h *host) {
+func generated(dom *libvirtxml.Domain, s hypervisor.Spec, h *host, consoles string) {
 	dom.Type, dom.Name, dom.UUID = h.kind, s.Name, s.ID
 	dom.Memory = &libvirtxml.DomainMemory{Value: uint(s.MemoryMiB), Unit: "MiB"}
 	dom.VCPU = &libvirtxml.DomainVCPU{Value: uint(s.VCPU)}
@@ -110,8 +110,18 @@ func generated(dom *libvirtxml.Domain, s hypervisor.Spec, h *host) {
 	}
 	if s.Console {
 		pty := &libvirtxml.DomainChardevSource{Pty: &libvirtxml.DomainChardevSourcePty{}}
-		dom.Devices.Serials = []libvirtxml.DomainSerial{{Source: pty}}
+		serial := libvirtxml.DomainSerial{Source: pty}
+		if consoles != "" {
+			serial.Log = &libvirtxml.DomainChardevLog{File: consoleLog(consoles, s.ID), Append: "on"}
+		}
+		dom.Devices.Serials = []libvirtxml.DomainSerial{serial}
 		dom.Devices.Consoles = []libvirtxml.DomainConsole{{Source: pty}}
+	}
+	if s.Agent {
+		dom.Devices.Channels = []libvirtxml.DomainChannel{{
+			Source: &libvirtxml.DomainChardevSource{UNIX: &libvirtxml.DomainChardevSourceUNIX{Mode: "bind"}},
+			Target: &libvirtxml.DomainChannelTarget{VirtIO: &libvirtxml.DomainChannelTargetVirtIO{Name: "org.qemu.guest_agent.0"}},
+		}}
 	}
 }
 
@@ -126,7 +136,7 @@ func letters(n int) string {
 
 // Undefine forgets a VM that is Off or Crashed.
 func (d *Driver) Undefine(ctx context.Context, id string) error {
-	return d.alter(ctx, "undefine", id, changeLimit, func(c *call) error {
+	return d.alter(ctx, "undefine", id, hypervisor.ChangeLimit, func(c *call) error {
 		vm, dom, _, err := c.get()
 		if errors.Is(err, hypervisor.ErrNotFound) {
 			return nil

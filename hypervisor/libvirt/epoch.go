@@ -41,9 +41,13 @@ func (r record) refuses(epoch int64) error {
 	return nil
 }
 
-// recorded reads the record; the zero one if there is none.
-func (c *call) recorded(dom rpc.Domain) (rec record, err error) {
-	r, err := c.ask(rpc.DomainGetMetadata, rpc.Args{}.Dom(dom).I32(metadataElement).Opt(metadataURI).U32(affectCurrent))
+// recorded reads the record; the zero one if there is none. The definition's counts: a guest that was restored has the one of old.
+func (c *call) recorded(dom rpc.Domain, defined bool) (rec record, err error) {
+	affects := uint32(affectCurrent)
+	if defined {
+		affects = affectConfig
+	}
+	r, err := c.ask(rpc.DomainGetMetadata, rpc.Args{}.Dom(dom).I32(metadataElement).Opt(metadataURI).U32(affects))
 	if e := (*hypervisor.Error)(nil); errors.As(err, &e) && e.Code == codeNoMetadata {
 		return rec, nil
 	}

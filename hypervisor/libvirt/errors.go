@@ -21,6 +21,7 @@ const (
 	codeOperationFailed  = 9
 	codeOperationInvalid = 55
 	codeNoMetadata       = 80
+	codeCPUIncompatible  = 91
 )
 
 // classes are the codes whose class does not depend on the domain; see virerror.h.
@@ -35,6 +36,7 @@ var classes = map[error][]int32{
 	hypervisor.ErrUnsupported: {3, 26, 67, 74, 84, 91},
 	hypervisor.ErrInvalid:     {7, 8, 16, 17, 18, 19, 20, 21, 22, 23, 27, 35, 44, 82, 92},
 	hypervisor.ErrDenied:      {29, 45, 79, 88, 94},
+	hypervisor.ErrMigration:   {69, 81, 93},
 	hypervisor.ErrNoResources: {2},
 }
 
@@ -52,7 +54,7 @@ var byCode = func() map[int32]error {
 func classOf(e *rpc.RemoteError, change bool) error {
 	fromTransport := e.Domain == domainRPC || e.Domain == domainRemote
 	switch {
-	case (e.Code == 1 || e.Code == 38 || e.Code == 39) && fromTransport, e.Code == 39:
+	case (e.Code == 1 || e.Code == 38 || e.Code == 39) && fromTransport:
 		return hypervisor.ErrGone
 	case e.Code == 68 && change:
 		return hypervisor.ErrBusy
@@ -74,7 +76,11 @@ func classify(err error, change bool) *hypervisor.Error {
 	case errors.As(err, &done):
 		return done
 	case errors.As(err, &remote):
-		return &hypervisor.Error{Class: classOf(remote, change), Code: int(remote.Code), Domain: int(remote.Domain), Message: remote.Message}
+		e := &hypervisor.Error{Class: classOf(remote, change), Code: int(remote.Code), Domain: int(remote.Domain), Message: remote.Message}
+		if remote.Code == codeCPUIncompatible {
+			e.Err = hypervisor.ErrIncompatible
+		}
+		return e
 	}
 	e := &hypervisor.Error{Class: cause(err), Err: err}
 	if errors.As(err, &call) && call.Sent && change {

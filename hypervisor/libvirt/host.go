@@ -31,7 +31,7 @@ func (d *Driver) meet(ctx context.Context, c *rpc.Conn) error {
 	}
 	r, err := c.Call(ctx, rpc.ConnectGetCapabilities, nil)
 	if err != nil {
-		return classify(err, false)
+		return unreached(err)
 	}
 	h, err := readHost(r.Str(), d.cfg.URI)
 	if r.Err() != nil {
@@ -94,7 +94,7 @@ func (d *Driver) hostID() string {
 
 // met gives the host, which is known once a connection is up.
 func (c *call) met() (*host, error) {
-	if _, err := c.d.query.get(c.ctx); err != nil {
+	if _, err := c.d.query.first().get(c.ctx); err != nil {
 		return nil, err
 	}
 	c.d.mu.Lock()
@@ -104,7 +104,7 @@ func (c *call) met() (*host, error) {
 
 // Info describes the host.
 func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
-	err = d.read(ctx, "info", "", queryLimit, func(c *call) error {
+	err = d.read(ctx, "info", "", hypervisor.QueryLimit, func(c *call) error {
 		h, err := c.met()
 		if err != nil {
 			return err
@@ -135,7 +135,7 @@ func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error)
 
 // Ping makes a round trip.
 func (d *Driver) Ping(ctx context.Context) error {
-	return d.read(ctx, "ping", "", pingLimit, func(c *call) error {
+	return d.read(ctx, "ping", "", hypervisor.PingLimit, func(c *call) error {
 		_, err := c.ask(rpc.ConnectGetLibVersion, nil)
 		return err
 	})

@@ -12,7 +12,12 @@ import (
 
 func open(t testing.TB, d *testkit.Libvirtd, uri string) *libvirt.Driver {
 	t.Helper()
-	v, err := libvirt.New(libvirt.Config{URI: uri, Socket: d.Socket, DiskRoots: []string{d.Dir}})
+	return openWith(t, libvirt.Config{URI: uri, Socket: d.Socket, DiskRoots: []string{d.Dir}})
+}
+
+func openWith(t testing.TB, cfg libvirt.Config) *libvirt.Driver {
+	t.Helper()
+	v, err := libvirt.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,30 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
-
-	"github.com/cenkalti/backoff/v4"
 
 	"github.com/drover-cloud/drover/hypervisor"
 	"github.com/drover-cloud/drover/hypervisor/libvirt/internal/rpc"
-	"github.com/drover-cloud/drover/internal/chance"
 )
 
-// openLimit is how long it may take to connect and to be let in.
-const openLimit = 5 * time.Second
-
-// link is one use of the daemon: a connection that is made when it is needed, and again after it was lost.
+// link is a connection that is made when it is needed, and again after it was lost.
 type link struct {
-	d    *Driver
-	name string
+	d   *Driver
+	use rpc.Config
 
-	mu      sync.Mutex
-	conn    *rpc.Conn
-	dial    *dialling // under way
-	retry   backoff.BackOff
-	retryAt time.Time // of a host that could not be reached
-	lastErr error
-	dialled int
+	mu   sync.Mutex
+	conn *rpc.Conn
+	dial *dialling // under way
 }
 
 // dialling is an attempt that all callers share.
@@ -38,13 +27,7 @@ type dialling struct {
 	err  error
 }
 
-func newLink(d *Driver, name string) *link {
-	b := &backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 5 * time.Second, Clock: d.env.Clock, Stop: backoff.Stop}
-	b.Reset()
-	return &link{d: d, name: name, retry: b}
-}
-
-// get gives a connection that is up. A hundred callers make one; after a failure it is tried again when the backoff says so, and
+// get gives a connection that is up. A hundred callers make one; after a failure it is tried again when the gate opens, and
 // meanwhile the last cause is the answer.
 func (l *link) get(ctx context.Context) (*rpc.Conn, error) {
 	a, conn, err := l.attempt()
@@ -61,6 +44,7 @@ func (l *link) get(ctx context.Context) (*rpc.Conn, error) {
 	return a.conn, a.err
 }
 
+// attempt gives the connection, the dial under way, or why there is none.
 func (l *link) attempt() (*dialling, *rpc.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -71,57 +55,105 @@ func (l *link) attempt() (*dialling, *rpc.Conn, error) {
 		return nil, l.conn, nil
 	case l.dial != nil:
 		return l.dial, nil, nil
-	case l.d.env.Clock.Now().Before(l.retryAt):
-		return nil, nil, l.lastErr
+	}
+	if err := l.d.gate.shut(); err != nil {
+		return nil, nil, err
 	}
 	a := &dialling{done: make(chan struct{})}
-	l.dial, l.conn, l.dialled = a, nil, l.dialled+1
-	l.d.env.Go("libvirt/"+l.name+"/dial", func() {
-		a.conn, a.err = l.open()
+	l.dial, l.conn = a, nil
+	l.d.env.Go(l.use.Name+"/dial", func() {
+		a.conn, a.err = l.d.open(l.d.life, l.use)
 		l.opened(a)
 		close(a.done)
+		if l.use.Freed != nil {
+			l.use.Freed()
+		}
 	})
 	return a, nil, nil
 }
 
 func (l *link) opened(a *dialling) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.dial = nil
-	if a.err == nil && l.d.life.Err() != nil { // closed meanwhile
+	closed := l.d.life.Err() != nil
+	if !closed {
+		l.conn = a.conn
+	}
+	l.mu.Unlock()
+	if closed && a.conn != nil { // meanwhile
 		a.conn.Close(hypervisor.ErrClosed)
+	}
+	if closed {
 		a.conn, a.err = nil, hypervisor.ErrClosed
 	}
-	if a.err != nil {
-		l.lastErr = a.err
-		l.retryAt = l.d.env.Clock.Now().Add(chance.Around(l.d.env.Rand, l.retry.NextBackOff(), 0.2))
-		return
+}
+
+// now is the connection if it is up, without dialling.
+func (l *link) now() *rpc.Conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.conn == nil || l.conn.Err() != nil {
+		return nil
 	}
-	l.conn, l.retryAt = a.conn, time.Time{}
-	l.retry.Reset()
+	return l.conn
+}
+
+func (l *link) close() {
+	l.mu.Lock()
+	conn, dial := l.conn, l.dial
+	l.mu.Unlock()
+	if dial != nil {
+		<-dial.done // ended by the driver's life
+	}
+	if conn != nil {
+		conn.Close(hypervisor.ErrClosed)
+	}
 }
 
 // open connects, and asks to be let in.
-func (l *link) open() (*rpc.Conn, error) {
-	ctx, cancel := context.WithTimeout(l.d.life, openLimit)
+func (d *Driver) open(ctx context.Context, use rpc.Config) (c *rpc.Conn, err error) {
+	defer func() {
+		if ctx.Err() == nil {
+			d.dialled(err)
+		}
+	}()
+	limited, cancel := context.WithTimeout(ctx, hypervisor.PingLimit)
 	defer cancel()
-	nc, err := l.d.cfg.Dial(ctx)
+	nc, err := d.cfg.Dial(limited)
 	if err != nil {
 		return nil, gone(err)
 	}
-	c := rpc.New(rpc.Config{Env: l.d.env, Name: "libvirt/" + l.name, Limit: inFlight, Keepalive: l.d.cfg.Keepalive}, nc)
-	if err := l.d.greet(ctx, c); err != nil {
+	use.Env, use.Keepalive, use.Late = d.env, d.cfg.Keepalive, d.late
+	c = rpc.New(use, nc)
+	if err = d.greet(limited, c); err == nil && use.Event != nil {
+		err = d.register(limited, c)
+	}
+	if err != nil {
 		c.Close(err)
 		return nil, err
 	}
 	return c, nil
 }
 
+// dialled notes how a dial ended, and logs what changed by it.
+func (d *Driver) dialled(err error) {
+	news := d.gate.dialled(err)
+	d.meters.dialled(err)
+	switch {
+	case errors.Is(err, hypervisor.ErrWrongHost):
+		d.env.Logger.Error("hypervisor: another host answers", "host", d.hostID(), "err", err)
+	case news && err != nil:
+		d.env.Logger.Warn("hypervisor: host lost", "host", d.hostID(), "err", err)
+	case news:
+		d.env.Logger.Info("hypervisor: host back", "host", d.hostID())
+	}
+}
+
 // greet settles who we are, opens the driver inside the daemon, and learns once what the host is.
 func (d *Driver) greet(ctx context.Context, c *rpc.Conn) error {
 	r, err := c.Call(ctx, rpc.AuthList, nil)
 	if err != nil {
-		return classify(err, true)
+		return unreached(err)
 	}
 	none := false
 	for range r.Count(64, 4) {
@@ -131,9 +163,18 @@ func (d *Driver) greet(ctx context.Context, c *rpc.Conn) error {
 		return fmt.Errorf("%w: the daemon wants an authentication that this client does not know", hypervisor.ErrDenied)
 	}
 	if _, err := c.Call(ctx, rpc.ConnectOpen, rpc.Args{}.Opt(d.cfg.URI).U32(0)); err != nil {
-		return classify(err, true)
+		return unreached(err)
 	}
 	return d.meet(ctx, c)
+}
+
+// unreached makes the error of a call that opens a connection one of the host: nothing that was asked of it has been sent.
+func unreached(err error) error {
+	e := classify(err, false)
+	if e.Class == hypervisor.ErrTimeout {
+		e.Class = hypervisor.ErrGone
+	}
+	return e
 }
 
 func gone(err error) error {
@@ -141,19 +182,4 @@ func gone(err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %w", hypervisor.ErrGone, err)
-}
-
-func (l *link) close() {
-	l.mu.Lock()
-	conn, dial := l.conn, l.dial
-	l.mu.Unlock()
-	if dial != nil {
-		<-dial.done // ended by the driver's life
-		l.mu.Lock()
-		conn = l.conn
-		l.mu.Unlock()
-	}
-	if conn != nil {
-		conn.Close(hypervisor.ErrClosed)
-	}
 }

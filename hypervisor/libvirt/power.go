@@ -22,7 +22,7 @@ func (d *Driver) Resume(ctx context.Context, id string) error {
 }
 
 func (d *Driver) toggle(ctx context.Context, op, id string, p rpc.Proc, from, to hypervisor.Power) error {
-	return d.alter(ctx, op, id, changeLimit, func(c *call) error {
+	return d.alter(ctx, op, id, hypervisor.ChangeLimit, func(c *call) error {
 		vm, dom, _, err := c.get()
 		switch {
 		case err != nil || vm.Power == to:
@@ -40,7 +40,7 @@ func (d *Driver) toggle(ctx context.Context, op, id string, p rpc.Proc, from, to
 // Reboot restarts a guest; see hypervisor.RebootOptions. The hard one resets the machine, or stops and starts it where the host
 // cannot reset.
 func (d *Driver) Reboot(ctx context.Context, id string, o hypervisor.RebootOptions) error {
-	return d.alter(ctx, "reboot", id, changeLimit+softReboot+forceLimit, func(c *call) error {
+	return d.alter(ctx, "reboot", id, hypervisor.ChangeLimit+softReboot+hypervisor.ForceLimit, func(c *call) error {
 		vm, dom, rec, err := c.get()
 		switch {
 		case err != nil:
@@ -96,29 +96,4 @@ func (c *call) softReboot(vm hypervisor.VM, dom rpc.Domain) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// Resources tells capacity and use.
-func (d *Driver) Resources(ctx context.Context) (res hypervisor.Resources, err error) {
-	err = d.read(ctx, "resources", "", bulkLimit, func(c *call) error {
-		r, err := c.ask(rpc.NodeGetInfo, nil)
-		if err != nil {
-			return err
-		}
-		r.Chars(32)
-		res = hypervisor.Resources{MemoryMiB: int64(r.U64() >> 10), VCPUs: int(r.I32()), PerVM: map[string]hypervisor.Resources{}}
-		if err := r.Err(); err != nil {
-			return err
-		}
-		vms, err := c.stats(nil)
-		for _, vm := range vms {
-			if vm.HasProcess() {
-				use := hypervisor.Resources{VCPUsUsed: max(vm.VCPUs, 1), MemoryMiBUsed: vm.MemoryMiB}
-				res.VCPUsUsed, res.MemoryMiBUsed = res.VCPUsUsed+use.VCPUsUsed, res.MemoryMiBUsed+use.MemoryMiBUsed
-				res.PerVM[vm.ID] = use
-			}
-		}
-		return err
-	})
-	return res, err
 }

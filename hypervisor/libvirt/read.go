@@ -14,23 +14,25 @@ import (
 
 // Flags of libvirt's calls, by its names.
 const (
-	statsState, statsCPU, statsBalloon, statsVCPU = 1, 2, 4, 8 // VIR_DOMAIN_STATS_
-	statsNoWait                                   = 1 << 29
+	statsState, statsCPU, statsBalloon, statsVCPU, statsNIC, statsBlock = 1, 2, 4, 8, 16, 32 // VIR_DOMAIN_STATS_
+
+	statsMonitor = statsBalloon | statsVCPU | statsBlock // groups that ask the guest's process
+	statsNoWait  = 1 << 29
 
 	listPersistent, listManagedSave, listAutostart = 1 << 2, 1 << 8, 1 << 10 // VIR_CONNECT_LIST_DOMAINS_
 )
 
 // List gives the VMs that match f, sorted by ID. Their Epoch is left out: it takes a request for each, see Get.
 func (d *Driver) List(ctx context.Context, f hypervisor.Filter) (vms []hypervisor.VM, err error) {
-	err = d.read(ctx, "list", "", bulkLimit, func(c *call) error {
-		all, err := c.stats(nil)
+	err = d.read(ctx, "list", "", hypervisor.BulkLimit, func(c *call) error {
+		all, err := c.list()
 		if err != nil {
 			return err
 		}
 		if err := c.mark(all); err != nil {
 			return err
 		}
-		vms = slices.DeleteFunc(all, func(vm hypervisor.VM) bool { return !matches(f, vm) })
+		vms = slices.DeleteFunc(all, func(vm hypervisor.VM) bool { return !f.Matches(vm) })
 		slices.SortFunc(vms, func(a, b hypervisor.VM) int { return strings.Compare(a.ID, b.ID) })
 		return nil
 	})
@@ -40,43 +42,48 @@ func (d *Driver) List(ctx context.Context, f hypervisor.Filter) (vms []hyperviso
 	return vms, nil
 }
 
-func matches(f hypervisor.Filter, vm hypervisor.VM) bool {
-	return (len(f.IDs) == 0 || slices.Contains(f.IDs, vm.ID)) &&
-		(len(f.Names) == 0 || slices.Contains(f.Names, vm.Name)) &&
-		(len(f.Power) == 0 || slices.Contains(f.Power, vm.Power))
+// list reads all VMs, as bulk statistics tell.
+func (c *call) list() ([]hypervisor.VM, error) {
+	r, err := c.bulk(nil, statsState|statsCPU|statsBalloon|statsVCPU)
+	if err != nil {
+		return nil, err
+	}
+	return c.vms(&r)
 }
 
 // Get reads one VM.
 func (d *Driver) Get(ctx context.Context, id string) (vm hypervisor.VM, err error) {
-	err = d.read(ctx, "get", id, queryLimit, func(c *call) error {
+	err = d.read(ctx, "get", id, hypervisor.QueryLimit, func(c *call) error {
 		vm, _, _, err = c.get()
 		return err
 	})
 	return vm, err
 }
 
-// get reads the call's VM, and what was recorded of it.
+// get reads the call's VM, and what was recorded of it. It asks nothing that a hung guest would hold up.
 func (c *call) get() (hypervisor.VM, rpc.Domain, record, error) {
 	var rec record
 	dom, err := c.lookup()
 	if err != nil {
 		return hypervisor.VM{}, dom, rec, err
 	}
-	vms, err := c.stats([]rpc.Domain{dom})
+	r, err := c.ask(rpc.ConnectGetAllDomainStats, rpc.Args{}.U32(1).Dom(dom).U32(statsState|statsCPU).U32(statsNoWait))
+	if err != nil {
+		return hypervisor.VM{}, dom, rec, err
+	}
+	vms, err := c.vms(&r)
 	if err == nil && len(vms) != 1 {
 		err = c.error(hypervisor.ErrNotFound, "")
-	}
-	if err == nil {
-		rec, err = c.recorded(dom)
 	}
 	if err != nil {
 		return hypervisor.VM{}, dom, rec, err
 	}
 	vm := vms[0]
 	dom.ID = int32(vm.Incarnation)
-	vm.Epoch = rec.Epoch
-	vm.Persistent, err = c.is(rpc.DomainIsPersistent, rpc.Args{}.Dom(dom))
-	if err == nil {
+	if vm.Persistent, err = c.is(rpc.DomainIsPersistent, rpc.Args{}.Dom(dom)); err == nil {
+		rec, err = c.recorded(dom, vm.Persistent)
+	}
+	if vm.Epoch = rec.Epoch; err == nil {
 		vm.Saved, err = c.is(rpc.DomainHasManagedSaveImage, rpc.Args{}.Dom(dom).U32(0))
 	}
 	if err == nil {
@@ -103,21 +110,13 @@ func (c *call) lookup() (rpc.Domain, error) {
 	return r.Dom(), r.Err()
 }
 
-// stats reads domains in one request, all of them for nil. It does not wait for guests whose monitor hangs.
-func (c *call) stats(doms []rpc.Domain) ([]hypervisor.VM, error) {
-	args := rpc.Args{}.U32(uint32(len(doms)))
-	for _, d := range doms {
-		args = args.Dom(d)
-	}
-	r, err := c.ask(rpc.ConnectGetAllDomainStats, args.U32(statsState|statsCPU|statsBalloon|statsVCPU).U32(statsNoWait))
-	if err != nil {
-		return nil, err
-	}
+// vms decodes bulk statistics. What they leave out of a VM is asked for.
+func (c *call) vms(r *rpc.Reply) ([]hypervisor.VM, error) {
 	vms := make([]hypervisor.VM, 0, r.Count(rpc.MaxDomains, 28))
 	for range cap(vms) {
 		dom, s := r.Dom(), figures{}
 		r.Params(s.take)
-		if r.Err() == nil && !s.hasVCPU { // the test driver's statistics are of the state alone
+		if r.Err() == nil && !s.hasVCPU {
 			if err := c.info(dom, &s); err != nil {
 				return nil, err
 			}
@@ -148,6 +147,7 @@ type figures struct {
 	memory, maxMemory         int64 // KiB
 	vcpus                     int64
 	hasState, hasMem, hasVCPU bool
+	answered                  bool // by the guest's process
 }
 
 func (s *figures) take(field []byte, v rpc.Value) {

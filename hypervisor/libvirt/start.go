@@ -8,12 +8,12 @@ import (
 	"github.com/drover-cloud/drover/hypervisor/libvirt/internal/rpc"
 )
 
-const startPaused, startForceBoot = 1, 16 // VIR_DOMAIN_START_
+const startPaused, startForceBoot = 1, 8 // VIR_DOMAIN_START_
 
 // Start runs a VM; see hypervisor.Driver. The epoch is recorded before the guest exists, the guest is made paused, and it is let go
 // only if nobody recorded a higher epoch meanwhile: two starters cannot both run it.
 func (d *Driver) Start(ctx context.Context, id string, o hypervisor.StartOptions) error {
-	return d.alter(ctx, "start", id, changeLimit, func(c *call) error { return c.start(o) })
+	return d.alter(ctx, "start", id, hypervisor.ChangeLimit, func(c *call) error { return c.start(o) })
 }
 
 func (c *call) start(o hypervisor.StartOptions) error {
@@ -37,11 +37,41 @@ func (c *call) start(o hypervisor.StartOptions) error {
 		if err := c.record(dom, record{Epoch: o.Epoch, Mode: modeStarting}, affectConfig); err != nil {
 			return err
 		}
-		if dom, err = c.create(dom, o); err != nil {
+		if err := c.create(vm, dom, o); err != nil {
 			return err
 		}
 	}
-	if rec, err = c.recorded(dom); err != nil {
+	return c.release(o)
+}
+
+// create makes the guest, paused where the host can.
+func (c *call) create(vm hypervisor.VM, dom rpc.Domain, o hypervisor.StartOptions) error {
+	h, err := c.met()
+	if err != nil {
+		return err
+	}
+	flags := uint32(0)
+	switch {
+	case h.kind != "test":
+		flags = startPaused
+		if o.Fresh {
+			flags |= startForceBoot
+		}
+	case o.Fresh && vm.Saved:
+		if _, err := c.do(rpc.DomainManagedSaveRemove, rpc.Args{}.Dom(dom).U32(0)); err != nil {
+			return err
+		}
+	}
+	if _, err := c.do(rpc.DomainCreateWithFlags, rpc.Args{}.Dom(dom).U32(flags)); err != nil {
+		return c.judge(err, hypervisor.VM.HasProcess)
+	}
+	return nil
+}
+
+// release reads again, lets the guest go if nobody recorded a higher epoch meanwhile, and records that the start is done.
+func (c *call) release(o hypervisor.StartOptions) error {
+	vm, dom, rec, err := c.get()
+	if err != nil {
 		return err
 	}
 	if err := rec.refuses(o.Epoch); err != nil {
@@ -49,36 +79,6 @@ func (c *call) start(o hypervisor.StartOptions) error {
 			_, kill := c.do(rpc.DomainDestroyFlags, rpc.Args{}.Dom(dom).U32(0))
 			return errors.Join(err, kill)
 		}
-		return err
-	}
-	return c.release(o)
-}
-
-// create makes the guest, paused where the host can.
-func (c *call) create(dom rpc.Domain, o hypervisor.StartOptions) (rpc.Domain, error) {
-	h, err := c.met()
-	if err != nil {
-		return dom, err
-	}
-	flags := uint32(0)
-	if h.kind != "test" {
-		flags = startPaused
-		if o.Fresh {
-			flags |= startForceBoot
-		}
-	}
-	r, err := c.do(rpc.DomainCreateWithFlags, rpc.Args{}.Dom(dom).U32(flags))
-	if err != nil {
-		return dom, c.judge(err, hypervisor.VM.HasProcess)
-	}
-	made := r.Dom()
-	return made, r.Err()
-}
-
-// release lets the guest go and records that the start is done.
-func (c *call) release(o hypervisor.StartOptions) error {
-	vm, dom, _, err := c.get()
-	if err != nil {
 		return err
 	}
 	if vm.Power == hypervisor.Paused && !o.Paused {

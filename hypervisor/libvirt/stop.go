@@ -20,7 +20,7 @@ func (d *Driver) Stop(ctx context.Context, id string, o hypervisor.StopOptions) 
 	if o.Grace == hypervisor.Default {
 		o.Grace = 60 * time.Second
 	}
-	return d.alter(ctx, "stop", id, max(o.Grace, 0)+forceLimit, func(c *call) error {
+	return d.alter(ctx, "stop", id, max(o.Grace, 0)+hypervisor.ForceLimit, func(c *call) error {
 		err := c.stop(o)
 		if errors.Is(asRead(err), hypervisor.ErrNotFound) {
 			return nil
@@ -71,6 +71,7 @@ func (c *call) shutDown(vm hypervisor.VM, dom rpc.Domain, grace time.Duration) (
 		}
 		now, _, _, err := c.get()
 		if err != nil || now.Incarnation != vm.Incarnation {
+			c.sawOff(now, err)
 			return err == nil, err
 		}
 		if err := c.sleep(min(lookEvery, grace-since)); err != nil {
@@ -90,6 +91,7 @@ func (c *call) destroy(vm hypervisor.VM, dom rpc.Domain, only bool) error {
 		for {
 			now, d, _, err := c.get()
 			if err != nil || !now.HasProcess() {
+				c.sawOff(now, err)
 				return err
 			}
 			if now.Incarnation != vm.Incarnation {
@@ -106,5 +108,12 @@ func (c *call) destroy(vm hypervisor.VM, dom rpc.Domain, only bool) error {
 		if tries++; tries > destroyings+1 {
 			return c.error(hypervisor.ErrBusy, "it starts again each time it is stopped")
 		}
+	}
+}
+
+// sawOff tells who listens to events that the stop was ours, and is done.
+func (c *call) sawOff(vm hypervisor.VM, err error) {
+	if err == nil && !vm.HasProcess() || errors.Is(err, hypervisor.ErrNotFound) {
+		c.d.streams.push(occurrence{what: didStop, dom: rpc.Domain{UUID: binaryID(c.vm)}})
 	}
 }

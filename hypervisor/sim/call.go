@@ -10,15 +10,6 @@ import (
 	"github.com/drover-cloud/drover/hypervisor"
 )
 
-// Deadlines of the classes of calls.
-const (
-	pingLimit   = 5 * time.Second
-	queryLimit  = 10 * time.Second
-	bulkLimit   = 30 * time.Second
-	changeLimit = 60 * time.Second
-	forceLimit  = 90 * time.Second
-)
-
 // Driver is one controller's connection to a Host. It implements hypervisor.Driver, Pauser, Rebooter, Resourcer, Pinger and
 // io.Closer.
 type Driver struct {

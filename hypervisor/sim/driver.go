@@ -17,7 +17,7 @@ var (
 
 // Info describes the host.
 func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
-	err = d.read(ctx, "info", "", queryLimit, func(*call) error {
+	err = d.read(ctx, "info", "", hypervisor.QueryLimit, func(*call) error {
 		h := d.h
 		info = hypervisor.HostInfo{
 			ID: h.cfg.ID, Name: h.cfg.Name, Driver: "sim", Arch: "x86_64", Version: "1",
@@ -35,16 +35,16 @@ func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error)
 
 // Ping makes a round trip.
 func (d *Driver) Ping(ctx context.Context) error {
-	return d.read(ctx, "ping", "", pingLimit, func(*call) error { return nil })
+	return d.read(ctx, "ping", "", hypervisor.PingLimit, func(*call) error { return nil })
 }
 
 // List gives the VMs that match f, sorted by ID.
 func (d *Driver) List(ctx context.Context, f hypervisor.Filter) (vms []hypervisor.VM, err error) {
-	err = d.read(ctx, "list", "", bulkLimit, func(c *call) error {
+	err = d.read(ctx, "list", "", hypervisor.BulkLimit, func(c *call) error {
 		return d.h.view(c.ctx, func(w *world) error {
 			vms = []hypervisor.VM{}
 			for _, id := range w.ids() {
-				if vm := w.VMs[id].vm(); match(f, vm) {
+				if vm := w.VMs[id].vm(); f.Matches(vm) {
 					vms = append(vms, vm)
 				}
 			}
@@ -57,15 +57,9 @@ func (d *Driver) List(ctx context.Context, f hypervisor.Filter) (vms []hyperviso
 	return vms, nil
 }
 
-func match(f hypervisor.Filter, vm hypervisor.VM) bool {
-	return (len(f.IDs) == 0 || slices.Contains(f.IDs, vm.ID)) &&
-		(len(f.Names) == 0 || slices.Contains(f.Names, vm.Name)) &&
-		(len(f.Power) == 0 || slices.Contains(f.Power, vm.Power))
-}
-
 // Get reads one VM.
 func (d *Driver) Get(ctx context.Context, id string) (vm hypervisor.VM, err error) {
-	err = d.read(ctx, "get", id, queryLimit, func(c *call) error {
+	err = d.read(ctx, "get", id, hypervisor.QueryLimit, func(c *call) error {
 		return d.h.view(c.ctx, func(w *world) error {
 			g, err := c.find(w)
 			vm = g.vm()
@@ -80,7 +74,7 @@ func (d *Driver) Get(ctx context.Context, id string) (vm hypervisor.VM, err erro
 
 // Resources tells capacity and use.
 func (d *Driver) Resources(ctx context.Context) (r hypervisor.Resources, err error) {
-	err = d.read(ctx, "resources", "", bulkLimit, func(c *call) error {
+	err = d.read(ctx, "resources", "", hypervisor.BulkLimit, func(c *call) error {
 		return d.h.view(c.ctx, func(w *world) error {
 			r = hypervisor.Resources{
 				VCPUs: d.h.cfg.VCPUs, MemoryMiB: d.h.cfg.MemoryMiB, DiskMiB: d.h.cfg.DiskMiB,
@@ -105,7 +99,7 @@ func (d *Driver) Define(ctx context.Context, s hypervisor.Spec) (vm hypervisor.V
 		return vm, (&call{d: d, op: "define", vm: s.ID}).fail(err)
 	}
 	s.Disks, s.NICs = slices.Clone(s.Disks), slices.Clone(s.NICs)
-	err = d.change(ctx, "define", hypervisor.VM{ID: s.ID, Name: s.Name}, changeLimit, func(c *call) error {
+	err = d.change(ctx, "define", hypervisor.VM{ID: s.ID, Name: s.Name}, hypervisor.ChangeLimit, func(c *call) error {
 		if err := c.sleep(d.h.cfg.Times.Define); err != nil {
 			return err
 		}
@@ -133,7 +127,7 @@ func (d *Driver) Define(ctx context.Context, s hypervisor.Spec) (vm hypervisor.V
 
 // Undefine forgets a VM that is Off or Crashed.
 func (d *Driver) Undefine(ctx context.Context, id string) error {
-	return d.change(ctx, "undefine", hypervisor.VM{ID: id}, changeLimit, func(c *call) error {
+	return d.change(ctx, "undefine", hypervisor.VM{ID: id}, hypervisor.ChangeLimit, func(c *call) error {
 		return d.h.update(c.ctx, func(w *world) error {
 			g, ok := w.VMs[id]
 			if ok && g.Incarnation >= 0 {
@@ -156,7 +150,7 @@ func (d *Driver) Resume(ctx context.Context, id string) error {
 }
 
 func (d *Driver) turnTo(ctx context.Context, op, id string, goal, from hypervisor.Power) error {
-	return d.change(ctx, op, hypervisor.VM{ID: id}, changeLimit, func(c *call) error {
+	return d.change(ctx, op, hypervisor.VM{ID: id}, hypervisor.ChangeLimit, func(c *call) error {
 		return d.h.update(c.ctx, func(w *world) error {
 			g, err := c.find(w)
 			if err != nil || g.Power == goal {

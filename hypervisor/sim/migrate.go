@@ -20,7 +20,7 @@ var _ hypervisor.Migrator = (*Driver)(nil)
 // half-way, a Migrate to the same target continues.
 func (d *Driver) Migrate(ctx context.Context, id string, s hypervisor.MigrateSpec) (hypervisor.Migration, error) {
 	m := &migration{from: d, id: id, epoch: s.Epoch, stop: make(chan struct{}), began: d.env.Clock.Now()}
-	err := d.change(ctx, "migrate", hypervisor.VM{ID: id}, changeLimit, func(c *call) error {
+	err := d.change(ctx, "migrate", hypervisor.VM{ID: id}, hypervisor.ChangeLimit, func(c *call) error {
 		to, ok := s.Target.(*Driver)
 		switch {
 		case !ok:
@@ -74,7 +74,7 @@ func (m *migration) begin(c *call) error {
 	if left {
 		m.incarnation = -1
 	}
-	return m.to.change(c.ctx, "incoming", hypervisor.VM{ID: m.id, Name: moving.Spec.Name}, changeLimit, func(c *call) error {
+	return m.to.change(c.ctx, "incoming", hypervisor.VM{ID: m.id, Name: moving.Spec.Name}, hypervisor.ChangeLimit, func(c *call) error {
 		return m.to.h.update(c.ctx, func(w *world) error { return m.receive(c, w, moving, left) })
 	})
 }
@@ -117,13 +117,16 @@ func (m *migration) Abort(ctx context.Context) error {
 	return m.drop(ctx)
 }
 
+// ForceComplete does nothing: a simulated move always ends by itself.
+func (m *migration) ForceComplete(ctx context.Context) error { return ctx.Err() }
+
 // drop takes the guest that waits at the target away, while it runs at the source.
 func (m *migration) drop(ctx context.Context) error {
 	vm, err := m.from.Get(ctx, m.id)
 	if err != nil || !vm.HasProcess() {
 		return nil //nolint:nilerr // who cannot be asked, or has let go, is left alone
 	}
-	return m.to.change(ctx, "incoming", hypervisor.VM{ID: m.id}, changeLimit, func(c *call) error {
+	return m.to.change(ctx, "incoming", hypervisor.VM{ID: m.id}, hypervisor.ChangeLimit, func(c *call) error {
 		return m.to.h.update(c.ctx, func(w *world) error {
 			if w.VMs[m.id].Mode == incoming {
 				delete(w.VMs, m.id)
@@ -143,7 +146,7 @@ func (m *migration) Wait(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.to.change(ctx, "incoming", hypervisor.VM{ID: m.id}, changeLimit, func(c *call) error {
+	return m.to.change(ctx, "incoming", hypervisor.VM{ID: m.id}, hypervisor.ChangeLimit, func(c *call) error {
 		return m.to.h.update(c.ctx, func(w *world) error {
 			g, err := c.find(w)
 			if err == nil && g.Mode == incoming {
@@ -176,7 +179,7 @@ func (m *migration) copy(ctx context.Context) error {
 
 // letGo ends the guest at the source and forgets it there.
 func (m *migration) letGo(ctx context.Context) error {
-	err := m.from.change(ctx, "letgo", hypervisor.VM{ID: m.id}, changeLimit, func(c *call) error {
+	err := m.from.change(ctx, "letgo", hypervisor.VM{ID: m.id}, hypervisor.ChangeLimit, func(c *call) error {
 		return m.from.h.update(c.ctx, func(w *world) error {
 			g, err := c.find(w)
 			switch {

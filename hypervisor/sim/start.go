@@ -10,7 +10,7 @@ import (
 // Start runs a VM; see hypervisor.Driver. As on a real host it is made paused with the epoch recorded, read again, and let
 // go only if nobody recorded a higher epoch meanwhile.
 func (d *Driver) Start(ctx context.Context, id string, o hypervisor.StartOptions) error {
-	return d.change(ctx, "start", hypervisor.VM{ID: id}, changeLimit, func(c *call) error {
+	return d.change(ctx, "start", hypervisor.VM{ID: id}, hypervisor.ChangeLimit, func(c *call) error {
 		return c.start(o)
 	})
 }

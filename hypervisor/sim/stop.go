@@ -20,7 +20,7 @@ func (d *Driver) Stop(ctx context.Context, id string, o hypervisor.StopOptions) 
 	if o.Grace == hypervisor.Default {
 		o.Grace = defaultGrace
 	}
-	limit := forceLimit
+	limit := hypervisor.ForceLimit
 	if o.Grace > 0 {
 		limit += o.Grace
 	}
@@ -122,7 +122,7 @@ func (c *call) end(incarnation int64, reason string) (now guest, err error) {
 
 // Reboot restarts a guest; see hypervisor.Rebooter. A reset keeps the process and so the incarnation.
 func (d *Driver) Reboot(ctx context.Context, id string, o hypervisor.RebootOptions) error {
-	return d.change(ctx, "reboot", hypervisor.VM{ID: id}, softReboot+changeLimit, func(c *call) error {
+	return d.change(ctx, "reboot", hypervisor.VM{ID: id}, softReboot+hypervisor.ChangeLimit, func(c *call) error {
 		g, err := c.rebootable(o)
 		if err != nil {
 			return err

@@ -3,6 +3,7 @@ package drivertest
 import (
 	"context"
 	"errors"
+	"testing"
 	"time"
 
 	"github.com/drover-cloud/drover/servicegroup"
@@ -69,25 +70,17 @@ func (r *rig) recovered(m servicegroup.Member) {
 	r.here(r.d, "n1")
 }
 
-func serverAway(r *rig) {
-	if r.Down == nil {
-		r.Skip("this server cannot be stopped")
-	}
-	m := r.join("n1", "i1")
-	r.here(r.d, "n1")
-	r.Down(r)
-	r.unanswered(m)
-	r.Back(r)
-	r.recovered(m)
-}
+func serverAway(r *rig)  { r.without(r.Down, "stopped") }
+func serverHangs(r *rig) { r.without(r.Hang, "made to hang") }
 
-func serverHangs(r *rig) {
-	if r.Hang == nil {
-		r.Skip("this server cannot be made to hang")
+// without takes the server away from a member, and gives it back.
+func (r *rig) without(fault func(t testing.TB), what string) {
+	if fault == nil {
+		r.Skip("this server cannot be " + what)
 	}
 	m := r.join("n1", "i1")
 	r.here(r.d, "n1")
-	r.Hang(r)
+	fault(r)
 	r.unanswered(m)
 	r.Back(r)
 	r.recovered(m)

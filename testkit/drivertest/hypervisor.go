@@ -24,8 +24,13 @@ func Hypervisor(t *testing.T, open func(t testing.TB) hypervisor.Driver) {
 		{"hyp-05 wrong state", hypState},
 		{"hyp-07 define", hypDefine},
 		{"hyp-12 epochs", hypEpochs},
+		{"hyp-14 saved memory", hypSave},
+		{"hyp-15 snapshots", hypSnapshots},
 		{"hyp-16 ended context", hypEnded},
 		{"hyp-17 bad input", hypInvalid},
+		{"hyp-22 events", hypEvents},
+		{"hyp-23 slow consumer of events", hypSlow},
+		{"hyp-24 close", hypClose},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.f(t, open(t)) })
 	}

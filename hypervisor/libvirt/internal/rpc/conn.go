@@ -24,8 +24,11 @@ type Config struct {
 	Event func(p Proc, body Reply)
 	// Silent is called when nothing was received for Keepalive.Silent, and again with false when something was. It must not block.
 	Silent func(silent bool)
-	// Late is called for each reply that comes after its caller has left.
+	// Late is called for each reply that comes after its caller has left. It must not block.
 	Late func()
+	// Freed is called when a request ends that held a slot, and when the connection is lost. It must not
+	// block, nor call the connection.
+	Freed func()
 }
 
 // Keepalive says when a quiet daemon is asked, called silent, and given up.
@@ -52,6 +55,7 @@ type Conn struct {
 // call waits for its reply. A call whose caller has left keeps its slot.
 type call struct {
 	reply chan answer
+	since time.Duration // of the connection's age
 	left  bool
 }
 
@@ -103,9 +107,24 @@ func (c *Conn) Call(ctx context.Context, p Proc, args Args) (Reply, error) {
 	if err := c.enter(ctx); err != nil {
 		return Reply{}, &CallError{Proc: p, Err: err}
 	}
+	return c.CallReserved(ctx, p, args)
+}
+
+// Reserve takes a slot for CallReserved, if one is free at once.
+func (c *Conn) Reserve() bool {
+	select {
+	case c.slots <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// CallReserved is Call with the slot that Reserve took.
+func (c *Conn) CallReserved(ctx context.Context, p Proc, args Args) (Reply, error) {
 	serial, waits, err := c.register()
 	if err != nil {
-		<-c.slots
+		c.free()
 		return Reply{}, &CallError{Proc: p, Err: err}
 	}
 	sent, err := c.write(ctx, packet(header{program: programRemote, procedure: uint32(p), kind: typeCall, serial: serial}, args))
@@ -153,13 +172,39 @@ func (c *Conn) enter(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if ctx.Err() != nil {
-		<-c.slots
+		c.free()
 		return context.Cause(ctx)
 	}
 	return nil
 }
 
+func (c *Conn) free() {
+	<-c.slots
+	if c.cfg.Freed != nil {
+		c.cfg.Freed()
+	}
+}
+
+// Youngest is how long ago the last of the requests in flight was sent, 0 while there is room for another.
+func (c *Conn) Youngest() time.Duration {
+	if len(c.slots) < cap(c.slots) {
+		return 0
+	}
+	now := c.age()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.calls) < cap(c.slots) {
+		return 0
+	}
+	youngest := now
+	for _, w := range c.calls {
+		youngest = min(youngest, now-w.since)
+	}
+	return youngest
+}
+
 func (c *Conn) register() (uint32, *call, error) {
+	now := c.age()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -167,7 +212,7 @@ func (c *Conn) register() (uint32, *call, error) {
 	}
 	for c.serial++; c.serial == 0 || c.calls[c.serial] != nil; c.serial++ { // serial 0 is the keepalive's
 	}
-	w := &call{reply: make(chan answer, 1)}
+	w := &call{reply: make(chan answer, 1), since: now}
 	c.calls[c.serial] = w
 	return c.serial, w, nil
 }
@@ -175,10 +220,11 @@ func (c *Conn) register() (uint32, *call, error) {
 // leave gives up a call that was not sent. Its slot is gone with the connection, or with a reply that came before the request.
 func (c *Conn) leave(serial uint32) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, mine := c.calls[serial]; mine {
-		delete(c.calls, serial)
-		<-c.slots
+	_, mine := c.calls[serial]
+	delete(c.calls, serial)
+	c.mu.Unlock()
+	if mine {
+		c.free()
 	}
 }
 
@@ -293,7 +339,7 @@ func (c *Conn) answer(h header, body []byte) error {
 		return nil // nobody asked
 	}
 	delete(c.calls, h.serial)
-	<-c.slots
+	c.free() // before its caller goes on
 	left := w.left
 	if !left {
 		w.reply <- got
@@ -319,5 +365,8 @@ func (c *Conn) lose(cause error) error {
 	}
 	clear(c.calls)
 	close(c.done)
+	if c.cfg.Freed != nil {
+		c.cfg.Freed()
+	}
 	return c.err
 }

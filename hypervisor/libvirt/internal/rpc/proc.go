@@ -45,11 +45,14 @@ const (
 	DomainSuspend         Proc = 34
 	DomainResume          Proc = 28
 
+	DomainGetTime Proc = 337 // asked of the agent inside the guest
+
 	DomainManagedSave         Proc = 182
 	DomainHasManagedSaveImage Proc = 183
 	DomainManagedSaveRemove   Proc = 184
 
 	DomainSnapshotCreateXML    Proc = 185
+	DomainSnapshotGetXMLDesc   Proc = 186
 	DomainListAllSnapshots     Proc = 274
 	DomainSnapshotLookupByName Proc = 189
 	DomainRevertToSnapshot     Proc = 192
@@ -109,6 +112,8 @@ var names = map[Proc]string{
 	DomainHasManagedSaveImage:               "DOMAIN_HAS_MANAGED_SAVE_IMAGE",
 	DomainManagedSaveRemove:                 "DOMAIN_MANAGED_SAVE_REMOVE",
 	DomainSnapshotCreateXML:                 "DOMAIN_SNAPSHOT_CREATE_XML",
+	DomainSnapshotGetXMLDesc:                "DOMAIN_SNAPSHOT_GET_XML_DESC",
+	DomainGetTime:                           "DOMAIN_GET_TIME",
 	DomainListAllSnapshots:                  "DOMAIN_LIST_ALL_SNAPSHOTS",
 	DomainSnapshotLookupByName:              "DOMAIN_SNAPSHOT_LOOKUP_BY_NAME",
 	DomainRevertToSnapshot:                  "DOMAIN_REVERT_TO_SNAPSHOT",

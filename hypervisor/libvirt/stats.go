@@ -1,0 +1,189 @@
+package libvirt
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/drover-cloud/drover/hypervisor"
+	"github.com/drover-cloud/drover/hypervisor/libvirt/internal/rpc"
+)
+
+var _ hypervisor.Statser = (*Driver)(nil)
+
+const (
+	// patience is how long one guest may hold up the statistics of all. The daemon asks the guests' processes one after the other, and
+	// waits for ever; it passes over those that it is asking already.
+	patience = 400 * time.Millisecond
+	// hungAtMost is how many requests are left hanging in the daemon, of the places that the query connection has.
+	hungAtMost = 2
+)
+
+// Stats reads guests in one request. A guest whose process hangs holds nobody up: it is marked Stale.
+func (d *Driver) Stats(ctx context.Context, q hypervisor.StatsQuery) (all []hypervisor.Stats, err error) {
+	err = d.read(ctx, "stats", "", hypervisor.BulkLimit, func(c *call) error {
+		doms := make([]rpc.Domain, 0, len(q.IDs))
+		for _, id := range q.IDs {
+			if err := hypervisor.ValidID(id); err != nil {
+				return err
+			}
+			doms = append(doms, rpc.Domain{UUID: binaryID(id), ID: -1})
+		}
+		groups := uint32(statsState | statsCPU)
+		for _, g := range []struct {
+			want bool
+			flag uint32
+		}{{q.Memory, statsBalloon}, {q.VCPUs, statsVCPU}, {q.Disks, statsBlock}, {q.NICs, statsNIC}} {
+			if g.want {
+				groups |= g.flag
+			}
+		}
+		r, err := c.bulk(doms, groups)
+		if err != nil {
+			return err
+		}
+		all, err = decodeStats(&r, groups)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// bulk reads statistics of doms, all for nil. If a guest hangs the daemon the request is repeated, which passes over that guest, and
+// in the end only what the guests need not be asked for is read.
+func (c *call) bulk(doms []rpc.Domain, groups uint32) (rpc.Reply, error) {
+	args := make(rpc.Args, 0, 12+40*len(doms)).U32(uint32(len(doms)))
+	for _, d := range doms {
+		args = args.Dom(d)
+	}
+	for range hungAtMost {
+		if groups&statsMonitor == 0 || c.d.hung.Load() >= hungAtMost {
+			break
+		}
+		hurry := *c
+		var cancel context.CancelFunc
+		hurry.ctx, cancel = context.WithTimeout(c.ctx, patience)
+		r, err := hurry.ask(rpc.ConnectGetAllDomainStats, slices.Clip(args).U32(groups).U32(statsNoWait))
+		late := hurry.ctx.Err() != nil
+		cancel()
+		if err == nil || !late || c.ctx.Err() != nil {
+			return r, err
+		}
+		c.d.hung.Add(1)
+	}
+	return c.ask(rpc.ConnectGetAllDomainStats, args.U32(groups&^statsMonitor).U32(statsNoWait))
+}
+
+func decodeStats(r *rpc.Reply, groups uint32) ([]hypervisor.Stats, error) {
+	all := make([]hypervisor.Stats, 0, r.Count(rpc.MaxDomains, 28))
+	var f figures
+	var s *hypervisor.Stats
+	take := func(field []byte, v rpc.Value) {
+		f.take(field, v)
+		f.more(s, field, v)
+	}
+	for range cap(all) {
+		dom := r.Dom()
+		all, f = append(all, hypervisor.Stats{}), figures{}
+		s = &all[len(all)-1]
+		r.Params(take)
+		vm := f.vm(dom)
+		s.ID, s.Name, s.Power, s.Incarnation, s.CPUTime = vm.ID, vm.Name, vm.Power, vm.Incarnation, vm.CPUTime
+		s.VCPUs, s.MaxMemoryMiB = vm.VCPUs, vm.MaxMemoryMiB
+		if f.hasMem {
+			s.MemoryMiB = vm.MemoryMiB
+		}
+		s.Stale = vm.HasProcess() && groups&statsMonitor != 0 && !f.answered
+	}
+	slices.SortFunc(all, func(a, b hypervisor.Stats) int { return strings.Compare(a.ID, b.ID) })
+	return all, r.Err()
+}
+
+var (
+	prefixBlock = []byte("block.")
+	prefixNet   = []byte("net.")
+)
+
+// more takes what only Stats tells.
+func (f *figures) more(s *hypervisor.Stats, field []byte, v rpc.Value) {
+	switch {
+	case string(field) == "balloon.rss":
+		s.ResidentMiB = v.Int() >> 10
+		f.answered = true
+	case string(field) == "vcpu.0.halted", bytes.HasPrefix(field, prefixBlock) && bytes.HasSuffix(field, []byte(".reqs")):
+		f.answered = true
+	}
+	if n, name, ok := item(field, prefixBlock); ok {
+		disk(at(&s.Disks, n), name, v)
+	} else if n, name, ok := item(field, prefixNet); ok {
+		nic(at(&s.NICs, n), name, v)
+	}
+}
+
+// item splits "block.3.rd.bytes" into 3 and "rd.bytes".
+func item(field, prefix []byte) (n int, name []byte, ok bool) {
+	rest, ok := bytes.CutPrefix(field, prefix)
+	if !ok {
+		return 0, nil, false
+	}
+	number, name, ok := bytes.Cut(rest, []byte("."))
+	if !ok || len(number) > 3 {
+		return 0, nil, false
+	}
+	n, err := strconv.Atoi(string(number))
+	return n, name, err == nil && n >= 0
+}
+
+// at is the nth of a list, which is made long enough.
+func at[T any](list *[]T, n int) *T {
+	for len(*list) <= n {
+		var zero T
+		*list = append(*list, zero)
+	}
+	return &(*list)[n]
+}
+
+func disk(d *hypervisor.DiskStats, name []byte, v rpc.Value) {
+	switch string(name) {
+	case "name":
+		d.Name = v.Str
+	case "rd.reqs":
+		d.Reads = v.Int()
+	case "rd.bytes":
+		d.ReadBytes = v.Int()
+	case "wr.reqs":
+		d.Writes = v.Int()
+	case "wr.bytes":
+		d.WrittenBytes = v.Int()
+	case "capacity":
+		d.Capacity = v.Int()
+	}
+}
+
+func nic(d *hypervisor.NICStats, name []byte, v rpc.Value) {
+	switch string(name) {
+	case "name":
+		d.Name = v.Str
+	case "rx.bytes":
+		d.ReceivedBytes = v.Int()
+	case "rx.pkts":
+		d.ReceivedPackets = v.Int()
+	case "rx.errs":
+		d.ReceivedErrors = v.Int()
+	case "rx.drop":
+		d.ReceivedDropped = v.Int()
+	case "tx.bytes":
+		d.SentBytes = v.Int()
+	case "tx.pkts":
+		d.SentPackets = v.Int()
+	case "tx.errs":
+		d.SentErrors = v.Int()
+	case "tx.drop":
+		d.DroppedToSend = v.Int()
+	}
+}
