@@ -28,7 +28,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -36,6 +35,7 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/bus/internal/broker"
 	"github.com/drover-cloud/drover/internal/chance"
 )
 
@@ -44,7 +44,6 @@ const (
 	heartbeat   = 10 * time.Second
 	firstDelay  = 100 * time.Millisecond
 	mostDelay   = 10 * time.Second
-	awaitUp     = time.Second
 	longest     = 180 // of a part of a name
 )
 
@@ -66,9 +65,7 @@ type Transport struct {
 	log  *slog.Logger
 	once sync.Once
 
-	mu     sync.Mutex
-	now    *session      // nil: no connection
-	change chan struct{} // closed and replaced when now changes
+	line broker.Line[*session]
 }
 
 // New checks cfg. Nothing is connected before Run.
@@ -89,25 +86,17 @@ func New(cfg Config) (*Transport, error) {
 		return nil, fmt.Errorf("amqp: %w: %s", drover.ErrConfig, bad)
 	}
 	cfg.Env = cfg.Env.Defaults()
-	return &Transport{cfg: cfg, env: cfg.Env, log: cfg.Env.Logger.With("component", "bus/amqp", "node", cfg.Env.Node), change: make(chan struct{})}, nil
+	return &Transport{cfg: cfg, env: cfg.Env, log: cfg.Env.Logger.With("component", "bus/amqp", "node", cfg.Env.Node)}, nil
 }
 
 // name is s as part of a queue's name or routing key.
 func name(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "=%02X", c)
-		}
-	}
-	if b.Len() > longest {
+	e := broker.Escape(s)
+	if len(e) > longest {
 		sum := sha256.Sum256([]byte(s))
-		return b.String()[:longest-40] + "==" + hex.EncodeToString(sum[:16])
+		e = e[:longest-40] + "==" + hex.EncodeToString(sum[:16])
 	}
-	return b.String()
+	return e
 }
 
 // Run connects and stays connected until ctx ends.
@@ -131,49 +120,16 @@ func (t *Transport) Run(ctx context.Context) error {
 		}
 		t.log.Info("connected")
 		delay, down = firstDelay, false
-		t.set(s)
+		t.line.Up(s)
 		select {
 		case err := <-s.lost:
 			t.log.Warn("connection lost", "error", err)
 		case <-ctx.Done():
 		}
-		t.set(nil)
+		t.line.Down()
 		s.close()
 	}
 	return nil
-}
-
-func (t *Transport) set(s *session) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.now = s
-	close(t.change)
-	t.change = make(chan struct{})
-}
-
-// session waits for a connection: for ever, or for at most a second.
-func (t *Transport) session(ctx context.Context, brief bool) (*session, error) {
-	var timer <-chan time.Time
-	for {
-		t.mu.Lock()
-		s, change := t.now, t.change
-		t.mu.Unlock()
-		if s != nil {
-			return s, nil
-		}
-		if brief && timer == nil {
-			timer = t.env.Clock.After(awaitUp)
-		}
-		select {
-		case <-change:
-		case <-timer:
-			return nil, fmt.Errorf("%w: no connection to the broker", bus.ErrNotSent)
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: no connection to the broker: %w", bus.ErrNotSent, context.Cause(ctx))
-		}
-	}
 }
 
 // route is the exchange and the routing key of a.

@@ -160,7 +160,7 @@ func (s *session) settle(tag uint64, err error) {
 
 // Send publishes m and waits for the broker's confirm.
 func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
-	s, err := t.session(ctx, true)
+	s, err := t.line.Wait(ctx, t.env.Clock, true, "broker")
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
 // Receive consumes what comes to a until ctx ends; a lost connection, channel or queue is made anew.
 func (t *Transport) Receive(ctx context.Context, a bus.Address, h bus.Handler) error {
 	for ctx.Err() == nil {
-		s, err := t.session(ctx, false)
+		s, err := t.line.Wait(ctx, t.env.Clock, false, "broker")
 		if err != nil {
 			break
 		}

@@ -33,6 +33,7 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/bus/internal/broker"
 	"github.com/drover-cloud/drover/internal/chance"
 )
 
@@ -41,7 +42,6 @@ const (
 	pingEvery    = 10 * time.Second
 	firstDelay   = 100 * time.Millisecond
 	mostDelay    = 10 * time.Second
-	awaitUp      = time.Second
 	flushTimeout = 10 * time.Second
 	pendingMsgs  = 65_536
 	pendingBytes = 64 << 20
@@ -68,12 +68,11 @@ type Transport struct {
 	log  *slog.Logger
 	once sync.Once
 
-	mu     sync.Mutex
-	nc     *client.Conn
-	up     bool
-	change chan struct{} // closed and replaced when nc or up change
-	lost   int           // connections lost so far
-	gaps   map[*client.Subscription]func()
+	line broker.Line[*client.Conn]
+
+	mu   sync.Mutex
+	nc   *client.Conn // while Run does
+	gaps map[*client.Subscription]func()
 
 	none  chan *client.Msg // what the server says of messages that nobody receives
 	next  uint64
@@ -90,7 +89,7 @@ func New(cfg Config) (*Transport, error) {
 	switch {
 	case cfg.URL == "":
 		bad = "URL: is empty"
-	case escape(cfg.Prefix) != cfg.Prefix:
+	case broker.Escape(cfg.Prefix) != cfg.Prefix:
 		bad = "Prefix: want [A-Za-z0-9_-]+"
 	}
 	if bad != "" {
@@ -98,23 +97,9 @@ func New(cfg Config) (*Transport, error) {
 	}
 	cfg.Env = cfg.Env.Defaults()
 	t := &Transport{cfg: cfg, env: cfg.Env, log: cfg.Env.Logger.With("component", "bus/nats", "node", cfg.Env.Node),
-		change: make(chan struct{}), none: make(chan *client.Msg, pendingMsgs), gone: map[string]bool{}, gaps: map[*client.Subscription]func(){}}
-	t.names = cfg.Prefix + ".s." + escape(cfg.Env.NewID()) + "."
+		none: make(chan *client.Msg, pendingMsgs), gone: map[string]bool{}, gaps: map[*client.Subscription]func(){}}
+	t.names = cfg.Prefix + ".s." + broker.Escape(cfg.Env.NewID()) + "."
 	return t, nil
-}
-
-// escape writes all but [A-Za-z0-9_-] as =XX.
-func escape(s string) string {
-	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "=%02X", c)
-		}
-	}
-	return b.String()
 }
 
 // Run connects and stays connected until ctx ends.
@@ -142,9 +127,10 @@ func (t *Transport) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)
 	}
-	t.set(func() { t.nc = nc })
+	t.runs(nc)
 	<-ctx.Done()
-	t.set(func() { t.nc, t.up = nil, false })
+	t.runs(nil)
+	t.line.Down()
 	_ = sub.Unsubscribe()
 	return nil
 }
@@ -158,12 +144,10 @@ func hidden(err error) error {
 	return err
 }
 
-func (t *Transport) set(f func()) {
+func (t *Transport) runs(nc *client.Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f()
-	close(t.change)
-	t.change = make(chan struct{})
+	t.nc = nc
 }
 
 // delay before the n-th try to reconnect.
@@ -177,14 +161,15 @@ func (t *Transport) delay(n int) time.Duration {
 
 func (t *Transport) connected(nc *client.Conn) {
 	t.log.Info("connected", "server", nc.ConnectedServerName())
-	t.set(func() { t.nc, t.up = nc, true })
+	t.runs(nc)
+	t.line.Up(nc)
 }
 
 func (t *Transport) disconnected(_ *client.Conn, err error) {
 	if err != nil {
 		t.log.Warn("connection lost", "error", hidden(err))
 	}
-	t.set(func() { t.up = false; t.lost++ })
+	t.line.Down()
 }
 
 func (t *Transport) failed(_ *client.Conn, sub *client.Subscription, err error) {
@@ -197,31 +182,6 @@ func (t *Transport) failed(_ *client.Conn, sub *client.Subscription, err error) 
 	}
 }
 
-// conn waits for a connection: for ever, or for at most a second.
-func (t *Transport) conn(ctx context.Context, brief bool) (*client.Conn, error) {
-	var timer <-chan time.Time
-	for {
-		t.mu.Lock()
-		nc, up, change := t.nc, t.up, t.change
-		t.mu.Unlock()
-		if up && nc != nil {
-			return nc, nil
-		}
-		if brief && timer == nil {
-			timer = t.env.Clock.After(awaitUp)
-		}
-		select {
-		case <-change:
-		case <-timer:
-			return nil, fmt.Errorf("%w: no connection to the server", bus.ErrNotSent)
-		case <-ctx.Done():
-		}
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: no connection to the server: %w", bus.ErrNotSent, context.Cause(ctx))
-		}
-	}
-}
-
 // subject is where a message to a goes, or what a receiver at a subscribes to first.
 func (t *Transport) subject(a bus.Address) string {
 	p := t.cfg.Prefix
@@ -229,13 +189,13 @@ func (t *Transport) subject(a bus.Address) string {
 	case a.Events:
 		return p + ".e." + a.Subject
 	case a.Inbox:
-		return p + ".r." + escape(a.Node) + "." + strconv.FormatInt(a.Incarnation, 10)
+		return p + ".r." + broker.Escape(a.Node) + "." + strconv.FormatInt(a.Incarnation, 10)
 	case a.Fanout:
-		return p + ".a." + escape(a.Topic)
+		return p + ".a." + broker.Escape(a.Topic)
 	case a.Node != "":
-		return p + ".n." + escape(a.Node) + "." + escape(a.Topic)
+		return p + ".n." + broker.Escape(a.Node) + "." + broker.Escape(a.Topic)
 	}
-	return p + ".t." + escape(a.Topic)
+	return p + ".t." + broker.Escape(a.Topic)
 }
 
 // MaxBytes is what the server takes, less the headers; 0 while it is not known.
@@ -250,7 +210,7 @@ func (t *Transport) MaxBytes() int {
 
 // Send publishes m, and returns when the server has it.
 func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
-	nc, err := t.conn(ctx, true)
+	nc, err := t.line.Wait(ctx, t.env.Clock, true, "server")
 	if err != nil {
 		return err
 	}
@@ -313,7 +273,7 @@ func (t *Transport) nobody(reply string) bool {
 
 // Receive subscribes to a until ctx ends.
 func (t *Transport) Receive(ctx context.Context, a bus.Address, h bus.Handler) error {
-	nc, err := t.conn(ctx, false)
+	nc, err := t.line.Wait(ctx, t.env.Clock, false, "server")
 	if err != nil {
 		return err
 	}
@@ -370,16 +330,14 @@ func (t *Transport) drain(sub *client.Subscription) {
 
 // stand tells h that it stands, now and after each reconnect, until ctx ends.
 func (t *Transport) stand(ctx context.Context, nc *client.Conn, h bus.Handler) error {
-	for told := -1; ; {
-		t.mu.Lock()
-		up, lost, change := t.up, t.lost, t.change
-		t.mu.Unlock()
-		if up && told != lost {
+	for told := 0; ; {
+		line, change := t.line.Look()
+		if line.Up && told != line.Times {
 			fctx, cancel := context.WithTimeout(ctx, flushTimeout)
 			err := nc.FlushWithContext(fctx)
 			cancel()
 			if err == nil {
-				told = lost
+				told = line.Times
 				bus.Standing(h)
 			}
 		}
