@@ -4,12 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/drover-cloud/drover/internal/errtext"
 )
 
 const (
@@ -166,19 +167,9 @@ func cut(s string, most int) string {
 	return s
 }
 
-// text is err.Error(), also of an error whose method panics.
-func text(err error) (s string) {
-	defer func() {
-		if v := recover(); v != nil {
-			s = fmt.Sprintf("%T", err)
-		}
-	}()
-	return err.Error()
-}
-
 // handlerError writes what a handler failed with.
 func handlerError(err error, node string) string {
-	e := wireError{Text: cut(text(err), maxErrorText), Node: node, Chain: codesOf(err, nil), Code: CodeInternal}
+	e := wireError{Text: cut(errtext.Of(err), maxErrorText), Node: node, Chain: codesOf(err, nil), Code: CodeInternal}
 	var direct *RemoteError
 	if r, ok := err.(*RemoteError); ok { // handed on as it is
 		direct = r
@@ -192,7 +183,7 @@ func handlerError(err error, node string) string {
 
 // refusal writes an error of the bus itself: no handler ran, or nobody knows.
 func refusal(err error, node string) string {
-	e := wireError{Text: cut(text(err), maxErrorText), Node: node}
+	e := wireError{Text: cut(errtext.Of(err), maxErrorText), Node: node}
 	for _, k := range remoteKinds {
 		if errors.Is(err, k.err) {
 			e.Kind = k.kind
@@ -208,7 +199,7 @@ func refusal(err error, node string) string {
 	case errors.As(err, &f) && f.text != "":
 		e.Text = cut(f.text, maxErrorText)
 	case errors.As(err, &c):
-		e.Text = cut("body: "+text(c.err), maxErrorText)
+		e.Text = cut("body: "+errtext.Of(c.err), maxErrorText)
 	case errors.As(err, &b):
 		e.Text, e.After = b.What, b.RetryAfter
 	case errors.As(err, &o):

@@ -7,12 +7,13 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/errtext"
 )
 
 // permanentError fails a job at once.
 type permanentError struct{ err error }
 
-func (e *permanentError) Error() string { return text(e.err) }
+func (e *permanentError) Error() string { return errtext.Of(e.err) }
 func (e *permanentError) Unwrap() error { return e.err }
 
 // againError runs a job again.

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/errtext"
 )
 
 const (
@@ -174,7 +175,7 @@ func encodeOne(err error, left *int) Error {
 	if e, ok := err.(*Error); ok && e != nil {
 		return *e
 	}
-	e := Error{Text: cut(text(err), maxErrorText)}
+	e := Error{Text: cut(errtext.Of(err), maxErrorText)}
 	e.Code, e.Meta = describe(err)
 	var wrapped []error
 	switch u := err.(type) {
@@ -191,16 +192,6 @@ func encodeOne(err error, left *int) Error {
 		e.Causes = append(e.Causes, encodeOne(w, left))
 	}
 	return e
-}
-
-// text is err.Error(), also of an error whose method panics.
-func text(err error) (s string) {
-	defer func() {
-		if v := recover(); v != nil {
-			s = fmt.Sprintf("%T", err)
-		}
-	}()
-	return err.Error()
 }
 
 // describe finds the code and the details that err itself carries, not those of what it wraps.

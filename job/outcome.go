@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/drover-cloud/drover/internal/chance"
+	"github.com/drover-cloud/drover/internal/errtext"
 	"github.com/drover-cloud/drover/store"
 )
 
@@ -195,7 +196,7 @@ func (m *Manager) readSeals(ctx context.Context, tx store.Tx, outs []*outcome) e
 
 // failureNote is the journal's row of a failed run.
 func (m *Manager) failureNote(o *outcome) *Entry {
-	e := &Entry{JobID: o.run.row.ID, Epoch: o.run.row.Epoch, Node: m.env.Node, Failure: true, Text: cut(text(o.failure()), maxErrorText)}
+	e := &Entry{JobID: o.run.row.ID, Epoch: o.run.row.Epoch, Node: m.env.Node, Failure: true, Text: cut(errtext.Of(o.failure()), maxErrorText)}
 	if p, ok := panicked(o.err); ok && len(p.Stack) > 0 {
 		e.Data, _ = json.Marshal(map[string]string{"stack": cut(string(p.Stack), maxStack)})
 	}
