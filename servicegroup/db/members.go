@@ -11,6 +11,7 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/servicegroup"
+	"github.com/drover-cloud/drover/servicegroup/internal/stored"
 )
 
 // row is what a single record is asked for.
@@ -227,23 +228,12 @@ func decodeMeta(s string) (meta map[string]string, err error) {
 	return meta, err
 }
 
-// health as it is stored; "" is ready and nothing more to say.
-type health struct {
-	Name  string    `json:"name,omitempty"`
-	State string    `json:"state"`
-	Err   string    `json:"err,omitempty"`
-	Since time.Time `json:"since,omitzero"`
-}
-
+// encodeHealth is "" for ready and nothing more to say.
 func encodeHealth(h drover.Health) string {
 	if h == (drover.Health{State: "ready"}) {
 		return ""
 	}
-	s := health{Name: h.Name, State: h.State, Since: h.Since}
-	if h.Err != nil {
-		s.Err = h.Err.Error()
-	}
-	b, _ := json.Marshal(s) // text and a time always encode
+	b, _ := json.Marshal(stored.HealthOf(h)) // text and a time always encode
 	return string(b)
 }
 
@@ -251,13 +241,9 @@ func decodeHealth(s string) (h drover.Health, err error) {
 	if s == "" {
 		return drover.Health{State: "ready"}, nil
 	}
-	var v health
+	var v stored.Health
 	if err = json.Unmarshal([]byte(s), &v); err != nil {
 		return h, err
 	}
-	h = drover.Health{Name: v.Name, State: v.State, Since: v.Since}
-	if v.Err != "" {
-		h.Err = errors.New(v.Err)
-	}
-	return h, nil
+	return v.Health(), nil
 }

@@ -14,9 +14,9 @@ import (
 
 	"github.com/bradfitz/gomemcache/memcache"
 
-	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/internal/chance"
 	"github.com/drover-cloud/drover/servicegroup"
+	"github.com/drover-cloud/drover/servicegroup/internal/stored"
 )
 
 // record is the value of a member's key, JSON.
@@ -28,35 +28,21 @@ type record struct {
 	Addr        string            `json:"addr,omitempty"`
 	Version     string            `json:"version,omitempty"`
 	Meta        map[string]string `json:"meta,omitempty"`
-	Health      health            `json:"health"`
+	Health      stored.Health     `json:"health"`
 	Joined      time.Time         `json:"joined"`
 	Seen        time.Time         `json:"seen"`
 	Left        bool              `json:"left,omitempty"`
 }
 
-type health struct {
-	Name  string    `json:"name,omitempty"`
-	State string    `json:"state,omitempty"`
-	Err   string    `json:"err,omitempty"`
-	Since time.Time `json:"since,omitzero"`
-}
-
 func (r *record) tell(m servicegroup.Member) {
-	r.Meta = m.Meta
-	r.Health = health{Name: m.Health.Name, State: m.Health.State, Since: m.Health.Since}
-	if m.Health.Err != nil {
-		r.Health.Err = m.Health.Err.Error()
-	}
+	r.Meta, r.Health = m.Meta, stored.HealthOf(m.Health)
 }
 
 func (r *record) member(group string) servicegroup.Member {
 	m := servicegroup.Member{
 		Group: group, ID: r.ID, Addr: r.Addr, Version: r.Version, Incarnation: r.Incarnation, Instance: r.Instance, Meta: r.Meta,
 		Beat: r.Beat, Joined: r.Joined, Seen: r.Seen,
-		Health: drover.Health{Name: r.Health.Name, State: r.Health.State, Since: r.Health.Since},
-	}
-	if r.Health.Err != "" {
-		m.Health.Err = errors.New(r.Health.Err)
+		Health: r.Health.Health(),
 	}
 	if r.Left {
 		m.State, m.Reason = servicegroup.Down, servicegroup.Left

@@ -10,8 +10,8 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
-	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/servicegroup"
+	"github.com/drover-cloud/drover/servicegroup/internal/stored"
 )
 
 // record is the data of a member's node, JSON.
@@ -23,36 +23,22 @@ type record struct {
 	Addr        string            `json:"addr,omitempty"`
 	Version     string            `json:"version,omitempty"`
 	Meta        map[string]string `json:"meta,omitempty"`
-	Health      health            `json:"health"`
+	Health      stored.Health     `json:"health"`
 	Joined      int64             `json:"joined,omitempty"` // ms, by the servers' clock
 	Left        bool              `json:"left,omitempty"`
 	Banned      bool              `json:"banned,omitempty"`
 	Mark        string            `json:"mark,omitempty"`
 }
 
-type health struct {
-	Name  string    `json:"name,omitempty"`
-	State string    `json:"state,omitempty"`
-	Err   string    `json:"err,omitempty"`
-	Since time.Time `json:"since,omitzero"`
-}
-
 func (r *record) tell(m servicegroup.Member) {
-	r.Meta = m.Meta
-	r.Health = health{Name: m.Health.Name, State: m.Health.State, Since: m.Health.Since}
-	if m.Health.Err != nil {
-		r.Health.Err = m.Health.Err.Error()
-	}
+	r.Meta, r.Health = m.Meta, stored.HealthOf(m.Health)
 }
 
 // member is the record as Members answers it; alive is how many of its instances have a session.
 func (r *record) member(group string, alive int32) servicegroup.Member {
 	m := servicegroup.Member{
 		Group: group, ID: r.ID, Addr: r.Addr, Version: r.Version, Incarnation: r.Incarnation, Instance: r.Instance, Meta: r.Meta,
-		Mark: servicegroup.Mark(r.Mark), Health: drover.Health{Name: r.Health.Name, State: r.Health.State, Since: r.Health.Since},
-	}
-	if r.Health.Err != "" {
-		m.Health.Err = errors.New(r.Health.Err)
+		Mark: servicegroup.Mark(r.Mark), Health: r.Health.Health(),
 	}
 	if r.Incarnation > 0 {
 		m.Joined = time.UnixMilli(r.Joined).UTC()
