@@ -91,14 +91,7 @@ func (b *Bus) CastTx(ctx context.Context, tx store.Tx, m *Message) error {
 	case m == nil || tx == nil:
 		return invalid("CastTx without message or transaction")
 	}
-	m = m.Clone()
-	m.Wire = Wire{Kind: KindCast, Codec: m.Wire.Codec}
-	if m.ID == "" {
-		m.ID = b.env.NewID()
-	}
-	if m.Method == "" {
-		m.Method = "handle"
-	}
+	m = b.outgoing(m, KindCast)
 	if err := b.checkSend(m, &callOptions{}); err != nil {
 		return err
 	}

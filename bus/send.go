@@ -29,14 +29,8 @@ func (b *Bus) Cast(ctx context.Context, m *Message, opts ...CallOption) error {
 	return err
 }
 
-// begin is a verb: the middleware, then the verb itself.
-func (b *Bus) begin(ctx context.Context, m *Message, kind Kind, o *callOptions) ([]byte, error) {
-	switch {
-	case b.err != nil:
-		return nil, b.err
-	case m == nil:
-		return nil, invalid("a nil message")
-	}
+// outgoing is a copy of m as it leaves.
+func (b *Bus) outgoing(m *Message, kind Kind) *Message {
 	m = m.Clone()
 	m.Wire = Wire{Kind: kind, Codec: m.Wire.Codec}
 	if m.ID == "" {
@@ -45,6 +39,18 @@ func (b *Bus) begin(ctx context.Context, m *Message, kind Kind, o *callOptions) 
 	if m.Method == "" {
 		m.Method = "handle"
 	}
+	return m
+}
+
+// begin is a verb: the middleware, then the verb itself.
+func (b *Bus) begin(ctx context.Context, m *Message, kind Kind, o *callOptions) ([]byte, error) {
+	switch {
+	case b.err != nil:
+		return nil, b.err
+	case m == nil:
+		return nil, invalid("a nil message")
+	}
+	m = b.outgoing(m, kind)
 	if b.sender != nil {
 		return b.sender.Send(context.WithValue(ctx, optionsKey{}, o), m)
 	}
