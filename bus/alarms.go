@@ -13,10 +13,14 @@ type alarm struct {
 	at    time.Time
 	seq   uint64
 	index int // in the heap, from 1; 0: not set
-	owner interface{ fire() }
+	owner interface {
+		fire()
+		name() string
+	}
 }
 
-// alarms call their owner's fire when an alarm's time has come, in order of time and then of setting; fire does not block.
+// alarms call their owner's fire when an alarm's time has come, apart if several have; fire does not block, and may come when the
+// alarm was just unset or set to another time.
 type alarms struct {
 	env drover.Env
 
@@ -80,13 +84,23 @@ func (s *alarms) poke() {
 const dozes = time.Duration(1 << 62) // with nothing set
 
 func (s *alarms) run() {
+	var due []*alarm
 	for {
 		s.mu.Lock()
 		now := s.env.Clock.Now()
-		if len(s.heap) > 0 && !s.heap[0].at.After(now) {
-			a := heap.Pop(&s.heap).(*alarm)
+		for len(s.heap) > 0 && !s.heap[0].at.After(now) {
+			due = append(due, heap.Pop(&s.heap).(*alarm))
+		}
+		if len(due) > 0 {
 			s.mu.Unlock()
-			a.owner.fire()
+			for _, a := range due {
+				if len(due) == 1 {
+					a.owner.fire()
+				} else {
+					s.env.Go("bus/alarm/"+a.owner.name(), a.owner.fire)
+				}
+			}
+			due = due[:0]
 			continue
 		}
 		if len(s.heap) == 0 && !s.keep {

@@ -26,6 +26,7 @@ type Bus struct {
 	window   window
 	eventIDs window
 	waiters  waiters
+	results  results
 	lanes    lanes
 	pool     pool
 	topics   topics
@@ -91,13 +92,29 @@ func (b *Bus) Incarnation() int64 { return b.inc }
 
 // spawn runs f as a goroutine that Run waits for.
 func (b *Bus) spawn(name string, f func()) {
-	b.mu.Lock()
-	b.live++
-	b.mu.Unlock()
+	b.enter()
 	b.env.Go(name, func() {
 		defer b.left()
 		f()
 	})
+}
+
+// apart ends things that came to their end at once, each in a goroutine of its own if there are several: those that wait for
+// them are not to wake together, since then who comes first would be anybody's guess, also the simulator's.
+func apart[T any](b *Bus, things []T, id func(T) string, end func(T)) {
+	for _, x := range things {
+		if len(things) == 1 {
+			end(x)
+			return
+		}
+		b.spawn("bus/end/"+id(x), func() { end(x) })
+	}
+}
+
+func (b *Bus) enter() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.live++
 }
 
 func (b *Bus) left() {
@@ -183,7 +200,12 @@ func (b *Bus) stop(ctx context.Context, unwatch func()) error {
 	b.cancel(drover.ErrStopping)
 	b.pool.cancelAll()
 	b.lanes.stop()
-	b.waiters.failAll(notSent("the bus has ended"), because(errOpen, drover.ErrStopping))
+	b.fail(func(w *waiter) error {
+		if w.handed {
+			return because(errOpen, drover.ErrStopping)
+		}
+		return notSent("the bus has ended")
+	})
 	b.events.stopAll()
 	b.alarms.hold(false)
 	timer := b.env.Clock.After(stuckAfter)

@@ -28,7 +28,11 @@ type parcel struct {
 	done     func(err error)
 }
 
-func (p parcel) end(err error) {
+// sent tells what became of p.
+func (b *Bus) sent(p parcel, err error) {
+	if err != nil && p.m.Wire.Kind == KindReply {
+		b.count.dropped.Add(1)
+	}
 	if p.w != nil {
 		p.w.sent(err)
 	} else if p.done != nil {
@@ -38,11 +42,12 @@ func (p parcel) end(err error) {
 
 // lanes has a lane per destination. They share nothing but this table.
 type lanes struct {
-	b     *Bus
-	mu    sync.RWMutex
-	m     map[Address]*lane
-	alarm alarm
-	ended bool
+	b      *Bus
+	mu     sync.RWMutex
+	m      map[Address]*lane
+	alarm  alarm
+	ended  bool
+	prompt bool // the transport waits for nothing outside of the process: who sends needs no goroutine
 }
 
 // lane sends to one destination, from goroutines of its own that live while there is something to send: one where order counts
@@ -67,33 +72,50 @@ type lane struct {
 // sending is one goroutine's way to end a send at its deadline.
 type sending struct {
 	alarm
-	mu     sync.Mutex
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	b        *Bus
+	mu       sync.Mutex
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	deadline time.Time
 }
 
-// fire ends the send under way: its deadline has come.
+func (s *sending) name() string { return "way" }
+
+// fire ends the send under way if its deadline has come.
 func (s *sending) fire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cancel != nil {
+	if !s.b.env.Clock.Now().Before(s.deadline) {
 		s.cancel(context.DeadlineExceeded)
 	}
 }
 
 // begin is the context of the next send.
-func (s *sending) begin(parent context.Context) context.Context {
+func (s *sending) begin(deadline time.Time) context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.deadline = deadline
 	if s.ctx == nil || s.ctx.Err() != nil {
-		s.ctx, s.cancel = context.WithCancelCause(parent)
+		s.ctx, s.cancel = context.WithCancelCause(s.b.ctx)
 	}
 	return s.ctx
+}
+
+// free lets the context go.
+func (s *sending) free() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cancel != nil {
+		s.cancel(context.Canceled)
+	}
 }
 
 func (s *lanes) init(b *Bus) {
 	s.b, s.m = b, map[Address]*lane{}
 	s.alarm.owner = s
+	if t, ok := b.t.(interface{ Prompt() bool }); ok {
+		s.prompt = t.Prompt()
+	}
 }
 
 // laneOf is where frames to a go: replies by node, events together, all others by their address, a node's topics together.
@@ -121,6 +143,9 @@ func (s *lanes) send(p parcel) error {
 	if l == nil {
 		l = s.make(key)
 	}
+	if s.prompt {
+		return l.pass(p)
+	}
 	return l.put(p)
 }
 
@@ -141,6 +166,8 @@ func (s *lanes) make(key Address) *lane {
 // sweep removes lanes that were idle for 10 minutes, and comes again.
 func (s *lanes) sweep() { s.fire() }
 
+func (s *lanes) name() string { return "lanes" }
+
 func (s *lanes) fire() {
 	now := s.b.env.Clock.Now()
 	s.mu.Lock()
@@ -153,7 +180,7 @@ func (s *lanes) fire() {
 		if l.active == 0 && now.Sub(l.last) >= laneIdle {
 			delete(s.m, key)
 			for _, way := range l.free {
-				way.fire() // lets its context go
+				way.free()
 			}
 		}
 		l.mu.Unlock()
@@ -223,65 +250,124 @@ func (l *lane) put(p parcel) error {
 	return nil
 }
 
+// pass sends p within the call.
+func (l *lane) pass(p parcel) error {
+	now := l.b.env.Clock.Now()
+	l.mu.Lock()
+	l.last = now
+	open, why := l.open, l.lastErr
+	l.mu.Unlock()
+	if open {
+		return notSent("the way to " + l.to.String() + " is closed: " + why)
+	}
+	err, what := l.deliver(nil, p)
+	if what == delivered && l.tally(err) {
+		l.b.spawn(l.name+"/probe", func() { l.probe(nil) })
+	}
+	if what != elsewhere {
+		l.b.sent(p, err)
+	}
+	return nil
+}
+
 func (l *lane) run() {
-	var way *sending
-	for {
-		l.mu.Lock()
-		if n := len(l.free); way == nil && n > 0 {
-			way, l.free = l.free[n-1], l.free[:n-1]
-		}
-		if way == nil {
-			way = &sending{}
-			way.owner = way
-		}
-		if len(l.queue) == 0 || l.b.ctx.Err() != nil {
+	way := l.way()
+	p, ok := l.take(way)
+	defer func() {
+		if ok { // the transport has panicked, or ended the goroutine
+			l.mu.Lock()
+			defer l.mu.Unlock()
 			l.active--
-			l.free = append(l.free, way)
-			l.mu.Unlock()
-			return
 		}
-		p := l.queue[0]
-		l.queue[0] = parcel{}
-		l.queue = l.queue[1:]
-		l.bytes -= len(p.m.Body)
-		l.mu.Unlock()
-		if err, counts := l.deliver(way, p); l.tally(err, counts) {
+	}()
+	for ok {
+		err, what := l.deliver(way, p)
+		opened := what == delivered && l.tally(err)
+		var next parcel
+		if !opened {
+			next, ok = l.take(way) // before whoever waits for p can put something in
+		}
+		if what != elsewhere {
+			l.b.sent(p, err)
+		}
+		if opened {
 			l.probe(way)
+			next, ok = l.take(way)
 		}
+		p = next
 	}
 }
 
-// deliver hands p to the transport; counts says that err tells about the way.
-func (l *lane) deliver(way *sending, p parcel) (err error, counts bool) { //nolint:staticcheck // the error comes first: it is the answer
+func (l *lane) way() *sending {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n := len(l.free); n > 0 {
+		way := l.free[n-1]
+		l.free = l.free[:n-1]
+		return way
+	}
+	way := &sending{b: l.b}
+	way.owner = way
+	return way
+}
+
+// take is the next parcel; false if there is none, which ends the goroutine.
+func (l *lane) take(way *sending) (p parcel, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.queue) == 0 || l.b.ctx.Err() != nil {
+		l.active--
+		l.free = append(l.free, way)
+		return p, false
+	}
+	p = l.queue[0]
+	n := copy(l.queue, l.queue[1:]) // at most 1024, and the room stays
+	l.queue[n] = parcel{}
+	l.queue = l.queue[:n]
+	l.bytes -= len(p.m.Body)
+	return p, true
+}
+
+// fate is what became of a parcel.
+type fate uint8
+
+const (
+	delivered fate = iota // to the transport: the error tells about the way
+	refused               // before: the error tells nothing of that
+	elsewhere             // nobody waits for it any more, or another lane has it
+)
+
+// deliver hands p to the transport.
+func (l *lane) deliver(way *sending, p parcel) (err error, what fate) { //nolint:staticcheck // the error comes first: it is the answer
 	now := l.b.env.Clock.Now()
 	if !p.deadline.IsZero() && !now.Before(p.deadline) {
-		p.end(errNoTime)
-		return nil, false
+		return errNoTime, refused
 	}
 	if moved, err := l.b.rerouted(p); moved {
 		if err != nil {
-			p.end(err)
+			return err, refused
 		}
-		return nil, false
+		return nil, elsewhere
 	}
 	if p.w != nil && !p.w.hand() {
-		return nil, false
+		return nil, elsewhere
 	}
-	err = l.transmit(way, p.m, p.deadline, now)
-	p.end(err)
-	return err, true
+	return l.transmit(way, p.m, p.deadline, now), delivered
 }
 
-// transmit is one Transport.Send, ended by the deadline.
+// transmit is one Transport.Send, ended by the deadline; without a way the transport is prompt.
 func (l *lane) transmit(way *sending, m *Message, deadline, now time.Time) error {
-	ctx := way.begin(l.b.ctx)
 	if deadline.IsZero() {
 		deadline = now.Add(l.b.cfg.Timeout)
 	}
 	l.b.stampOn(m, now, deadline)
-	l.b.alarms.set(&way.alarm, deadline)
+	ctx := l.b.ctx
+	if way != nil {
+		ctx = way.begin(deadline)
+		l.b.alarms.set(&way.alarm, deadline)
+		defer l.b.alarms.unset(&way.alarm)
+	}
 	err := l.b.t.Send(ctx, m)
-	l.b.alarms.unset(&way.alarm)
 	switch {
 	case err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrNotSent, ErrInvalid, ErrNodeLost):
 		return err
@@ -292,10 +378,7 @@ func (l *lane) transmit(way *sending, m *Message, deadline, now time.Time) error
 }
 
 // tally counts failures in a row; true: the circuit has opened.
-func (l *lane) tally(err error, counts bool) bool {
-	if !counts {
-		return false
-	}
+func (l *lane) tally(err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrInvalid) {
@@ -317,9 +400,7 @@ func (l *lane) fail(err error) {
 	queue := l.queue
 	l.queue, l.bytes = nil, 0
 	l.mu.Unlock()
-	for _, p := range queue {
-		p.end(err)
-	}
+	apart(l.b, queue, func(p parcel) string { return p.m.ID }, func(p parcel) { l.b.sent(p, err) })
 }
 
 // probe asks until the way is open again, or nobody wanted it for 10 minutes.

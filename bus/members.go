@@ -120,7 +120,7 @@ func (s *viewer) changed(v View) {
 	close(s.new)
 	s.new = make(chan struct{})
 	s.mu.Unlock()
-	s.b.waiters.lost(s.b, func(node string, inc int64) bool {
+	s.b.lost(func(node string, inc int64) bool {
 		if node == s.b.node {
 			return false
 		}

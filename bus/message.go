@@ -43,9 +43,12 @@ const (
 	KindBeat     // it still runs
 	KindCancel   // its caller has gone
 	KindProbe    // dropped silently: is the way open?
+	// KindUnrouted never travels: a transport that learns after Send that nobody receives a call says so to the receiver of the
+	// caller's inbox, with the call's ID.
+	KindUnrouted
 )
 
-var kinds = [...]string{"cast", "call", "event", "reply", "accepted", "beat", "cancel", "probe"}
+var kinds = [...]string{"cast", "call", "event", "reply", "accepted", "beat", "cancel", "probe", "unrouted"}
 
 func (k Kind) String() string {
 	if int(k) < len(kinds) {

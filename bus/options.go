@@ -22,9 +22,15 @@ type callOptions struct {
 	as        string
 }
 
-func optionsFrom(opts []CallOption) (o callOptions) {
+var noOptions callOptions // never written
+
+func optionsFrom(opts []CallOption) *callOptions {
+	if len(opts) == 0 {
+		return &noOptions
+	}
+	o := new(callOptions)
 	for _, f := range opts {
-		f(&o)
+		f(o)
 	}
 	return o
 }
@@ -62,11 +68,10 @@ type optionsKey struct{}
 
 // optionsOf is for the innermost Sender of Config.Send.
 func optionsOf(ctx context.Context) *callOptions {
-	o, _ := ctx.Value(optionsKey{}).(*callOptions)
-	if o == nil {
-		o = &callOptions{}
+	if o, ok := ctx.Value(optionsKey{}).(*callOptions); ok {
+		return o
 	}
-	return o
+	return &noOptions
 }
 
 type detachKey struct{}

@@ -83,6 +83,8 @@ func (h *holding) keep(b *Bus, r *request) (bool, error) {
 	return true, nil
 }
 
+func (h *holding) name() string { return "handover" }
+
 // fire ends the handover.
 func (h *holding) fire() {
 	h.mu.Lock()

@@ -22,8 +22,10 @@ type pool struct {
 	n       int                 // queued
 	bytes   int                 // queued
 	live    map[string]*request // queued, running or waiting, by id
-	idle    chan struct{}       // closed and replaced when live becomes empty
+	idle    chan struct{}       // closed when live becomes empty; nil: nobody waits for that
 }
+
+const keptSenders = 256 // that have nothing here
 
 // sender is what one node has sent.
 type sender struct {
@@ -34,7 +36,7 @@ type sender struct {
 
 func (p *pool) init(b *Bus) {
 	p.b, p.free = b, b.cfg.Workers
-	p.senders, p.live, p.idle = map[string]*sender{}, map[string]*request{}, make(chan struct{})
+	p.senders, p.live = map[string]*sender{}, map[string]*request{}
 }
 
 // admit queues r or starts it.
@@ -56,6 +58,10 @@ func (p *pool) admit(r *request) error {
 	p.senders[s.name] = s
 	r.sender = s
 	p.live[r.m.ID] = r
+	if p.free > 0 && p.n == 0 && len(p.again) == 0 {
+		p.start(r)
+		return nil
+	}
 	if len(s.queue) == 0 {
 		p.turn = append(p.turn, s)
 	}
@@ -88,10 +94,15 @@ func (p *pool) serve() {
 		if len(s.queue) > 0 {
 			p.turn = append(p.turn, s)
 		}
-		s.running++
-		p.free--
-		p.b.spawn("bus/"+r.m.Topic+"/"+r.m.ID, r.run)
+		p.start(r)
 	}
+}
+
+func (p *pool) start(r *request) {
+	r.sender.running++
+	p.free--
+	p.b.enter()
+	p.b.env.Go("bus/"+r.m.Topic+"/"+r.m.ID, r.run)
 }
 
 // pick is the next sender in turn; one that has half the workers waits while others want some.
@@ -114,13 +125,13 @@ func (p *pool) finished(r *request) {
 	p.free++
 	s := r.sender
 	s.running--
-	if s.running == 0 && len(s.queue) == 0 {
+	if s.running == 0 && len(s.queue) == 0 && len(p.senders) > keptSenders {
 		delete(p.senders, s.name)
 	}
 	delete(p.live, r.m.ID)
-	if len(p.live) == 0 {
+	if len(p.live) == 0 && p.idle != nil {
 		close(p.idle)
-		p.idle = make(chan struct{})
+		p.idle = nil
 	}
 	p.serve()
 }
@@ -209,6 +220,9 @@ func (p *pool) sizes() (queued, running int64) {
 func (p *pool) wait(ctx context.Context) error {
 	for {
 		p.mu.Lock()
+		if p.idle == nil {
+			p.idle = make(chan struct{})
+		}
 		n, idle := len(p.live), p.idle
 		p.mu.Unlock()
 		if n == 0 {

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/baggage"
@@ -10,6 +11,10 @@ import (
 
 // deliver takes a frame from the transport, or from this very node. Nil acknowledges.
 func (b *Bus) deliver(m *Message) error {
+	if m.Wire.Kind == KindUnrouted && m.Wire.From == "" { // of our own end, which no other can claim
+		b.waiters.unrouted(m.ID)
+		return nil
+	}
 	if !b.proven(m) {
 		b.count.forged.Add(1)
 		b.log.Warn("a frame of a false sender was refused", "claims", m.Wire.From, "kind", m.Wire.Kind.String())
@@ -79,6 +84,10 @@ func (b *Bus) admit(m *Message) error {
 	now := b.env.Clock.Now()
 	r := &request{b: b, m: m, arrived: now}
 	r.owner = r
+	if b.lanes.prompt { // the sender still reads what it has sent
+		r.own = *m
+		r.m = &r.own
+	}
 	if m.Wire.Sent != 0 && m.Wire.Deadline != 0 {
 		offset := int64(0)
 		if m.Wire.From != b.node {
@@ -148,6 +157,9 @@ func (b *Bus) refuse(m *Message, err error) error {
 
 // reply answers m. It is tried while its lane allows, until the call's deadline.
 func (b *Bus) reply(m *Message, body []byte, failure string, deadline time.Time) {
+	if m.Wire.From == b.node || b.lanes.prompt { // nobody writes it down: the handler may have kept it
+		body = slices.Clone(body)
+	}
 	a := &Message{
 		ID: m.ID, Topic: m.Topic, Node: m.Wire.From, Method: m.Method, Body: body,
 		Wire: Wire{Kind: KindReply, To: m.Wire.Inc, Err: failure, Codec: m.Wire.Codec, From: b.node, Inc: b.inc},
@@ -158,7 +170,6 @@ func (b *Bus) reply(m *Message, body []byte, failure string, deadline time.Time)
 // back sends a frame to its caller's inbox.
 func (b *Bus) back(a *Message, deadline time.Time, done func(err error)) {
 	if a.Node == b.node {
-		a.Body = append([]byte(nil), a.Body...)
 		if a.Wire.To == b.inc {
 			_ = b.deliver(a)
 		}
@@ -167,16 +178,9 @@ func (b *Bus) back(a *Message, deadline time.Time, done func(err error)) {
 		}
 		return
 	}
-	p := parcel{m: a, deadline: deadline, done: func(err error) {
-		if err != nil && a.Wire.Kind == KindReply {
-			b.count.dropped.Add(1)
-		}
-		if done != nil {
-			done(err)
-		}
-	}}
+	p := parcel{m: a, deadline: deadline, done: done}
 	if err := b.lanes.send(p); err != nil {
-		p.end(err)
+		b.sent(p, err)
 	}
 }
 

@@ -14,20 +14,23 @@ import (
 
 const acceptAfter = time.Second
 
-// request is a call or cast on the receiver's side, and the context of its handler.
+// request is a call or cast on the receiver's side, and the context of its handler. What of a context costs is made when somebody
+// looks.
 type request struct {
-	context.Context
 	alarm
 	b        *Bus
 	m        *Message
+	own      Message // that m is, of a sender in this process
 	ep       *Endpoint
 	f        handlerFunc
 	arrived  time.Time
 	deadline time.Time // zero: none
 	sender   *sender
-	cancel   context.CancelCauseFunc
 
 	mu      sync.Mutex
+	inner   context.Context // nil until somebody looks
+	stop    context.CancelCauseFunc
+	cause   error // of the end; the first one counts
 	ended   bool
 	told    time.Time // when the caller was last told that it runs
 	mute    bool      // telling failed once: never again
@@ -46,26 +49,62 @@ func requestOf(ctx context.Context) *request {
 // Deadline is that of the caller, on our clock.
 func (r *request) Deadline() (time.Time, bool) { return r.deadline, !r.deadline.IsZero() }
 
+// Done is closed at the deadline, when the caller has gone, and when the bus ends.
+func (r *request) Done() <-chan struct{} { return r.context().Done() }
+
 // Err is context.DeadlineExceeded if the deadline ended it.
 func (r *request) Err() error {
-	err := r.Context.Err()
-	if err != nil && errors.Is(context.Cause(r.Context), context.DeadlineExceeded) {
+	r.mu.Lock()
+	inner, cause := r.inner, r.cause
+	r.mu.Unlock()
+	if inner != nil {
+		cause = context.Cause(inner)
+	} else if cause == nil {
+		return r.b.ctx.Err()
+	}
+	switch {
+	case cause == nil:
+		return nil
+	case errors.Is(cause, context.DeadlineExceeded):
 		return context.DeadlineExceeded
 	}
-	return err
+	return context.Canceled
 }
 
-// Value knows the request itself.
+// Value knows the request itself, and the cause of the end.
 func (r *request) Value(key any) any {
 	if key == (requestKey{}) {
 		return r
 	}
-	return r.Context.Value(key)
+	return r.context().Value(key)
 }
 
-// begin makes the context and sets the alarm.
+func (r *request) context() context.Context {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.inner == nil {
+		r.inner, r.stop = context.WithCancelCause(r.b.ctx)
+		if r.cause != nil {
+			r.stop(r.cause)
+		}
+	}
+	return r.inner
+}
+
+func (r *request) cancel(cause error) {
+	r.mu.Lock()
+	if r.cause == nil {
+		r.cause = cause
+	}
+	stop := r.stop
+	r.mu.Unlock()
+	if stop != nil {
+		stop(cause)
+	}
+}
+
+// begin sets the alarm.
 func (r *request) begin() {
-	r.Context, r.cancel = context.WithCancelCause(r.b.ctx)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.told = r.arrived
@@ -90,6 +129,8 @@ func (r *request) next() {
 		r.b.alarms.set(&r.alarm, at)
 	}
 }
+
+func (r *request) name() string { return "run/" + r.m.ID }
 
 // fire is the deadline, or the time to tell the caller that its call runs.
 func (r *request) fire() {
@@ -139,6 +180,7 @@ func (r *request) end() {
 
 // run is a worker's goroutine: everything from taking the message up to its reply.
 func (r *request) run() {
+	defer r.b.left()
 	defer r.b.pool.finished(r)
 	body, failure, answer := r.work()
 	r.end()
@@ -198,7 +240,7 @@ func (r *request) handle() (body []byte, failure string) {
 	b, m := r.b, r.m
 	var ctx context.Context = r
 	ctx = b.carried(ctx, m)
-	ctx, span := b.meters.span(ctx, "bus.handle ", m.Topic, m.Method, asServer)
+	ctx, span := b.meters.span(ctx, spanHandle, m, asServer)
 	if m.Wire.Identity != "" && b.cfg.Identity.Extract != nil {
 		ctx = b.cfg.Identity.Extract(ctx, m.Wire.Identity)
 	}
@@ -258,20 +300,24 @@ func (r *request) guarded(ctx context.Context) (err error) {
 			err = &panicError{v, debug.Stack()}
 		}
 	}()
-	var h Handler = HandlerOf(func(ctx context.Context, m *Message) error {
-		body, err := r.f(ctx, m)
-		if err == nil {
-			r.body = body
-		}
-		return err
-	})
-	if serve := r.b.cfg.Serve; len(serve) > 0 {
-		for i := len(serve) - 1; i >= 0; i-- {
-			h = serve[i](h)
-		}
+	var h Handler = (*innermost)(r)
+	for i := len(r.b.cfg.Serve) - 1; i >= 0; i-- {
+		h = r.b.cfg.Serve[i](h)
 	}
 	err = h.Handle(ctx, r.m)
 	done = true
+	return err
+}
+
+// innermost is a request as the handler that middleware goes around.
+type innermost request
+
+// Handle calls the method.
+func (r *innermost) Handle(ctx context.Context, m *Message) error {
+	body, err := r.f(ctx, m)
+	if err == nil {
+		r.body = body
+	}
 	return err
 }
 

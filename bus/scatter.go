@@ -31,8 +31,7 @@ func (b *Bus) Scatter(ctx context.Context, ms []*Message, parallel int, opts ...
 		if parallel == 0 {
 			parallel = defaultParallel
 		}
-		o := optionsFrom(opts)
-		s := &scatter{b: b, ms: ms, o: &o, replies: make([]Reply, len(ms)), known: make([]chan struct{}, len(ms))}
+		s := &scatter{b: b, ms: ms, o: optionsFrom(opts), replies: make([]Reply, len(ms)), known: make([]chan struct{}, len(ms))}
 		for i := range s.known {
 			s.known[i] = make(chan struct{})
 		}

@@ -17,15 +17,13 @@ import (
 // Call sends m and waits for the answer, until the earlier of ctx's end and the timeout, whatever else arrives meanwhile. The
 // caller keeps m. Of its errors NotRun and Unknown tell whether a handler ran; a *RemoteError says that it did, and failed.
 func (b *Bus) Call(ctx context.Context, m *Message, opts ...CallOption) ([]byte, error) {
-	o := optionsFrom(opts)
-	return b.begin(ctx, m, KindCall, &o)
+	return b.begin(ctx, m, KindCall, optionsFrom(opts))
 }
 
 // Cast sends m and returns nil when the transport has accepted it: it arrives at most once, and nobody answers. With Fanout
 // every node that serves the topic gets it.
 func (b *Bus) Cast(ctx context.Context, m *Message, opts ...CallOption) error {
-	o := optionsFrom(opts)
-	_, err := b.begin(ctx, m, KindCast, &o)
+	_, err := b.begin(ctx, m, KindCast, optionsFrom(opts))
 	return err
 }
 
@@ -70,7 +68,7 @@ func (b *Bus) verb(ctx context.Context, m *Message, o *callOptions) (body []byte
 	} else if monitor >= left {
 		monitor = 0
 	}
-	ctx, span := b.meters.span(ctx, "bus."+m.Wire.Kind.String()+" ", m.Topic, m.Method, asClient)
+	ctx, span := b.meters.span(ctx, spanNames[m.Wire.Kind], m, asClient)
 	if err = b.enrich(ctx, m); err == nil {
 		m.Wire.Monitor = int64(monitor)
 		if r := requestOf(ctx); r != nil && m.Wire.Kind == KindCall {
@@ -94,6 +92,8 @@ func (b *Bus) checkSend(m *Message, o *callOptions) error {
 		return err
 	}
 	switch {
+	case m.Wire.Kind > KindCall:
+		return invalid("a frame of kind %s is no host's to send", m.Wire.Kind)
 	case m.Fanout && m.Wire.Kind == KindCall:
 		return invalid("a call to all nodes of %s: use Cast", m.Topic)
 	case m.Key != "" && b.cfg.Members == nil:
@@ -249,15 +249,16 @@ func (b *Bus) once(ctx context.Context, m *Message, deadline time.Time) ([]byte,
 	if err := b.waitUp(ctx, deadline.Sub(now)); err != nil {
 		return nil, err
 	}
-	return b.await(ctx, &waiter{b: b, m: m, deadline: deadline, began: now, c: make(chan result, 1), monitor: time.Duration(m.Wire.Monitor)})
+	return b.await(ctx, &waiter{b: b, m: m, deadline: deadline, began: now, monitor: time.Duration(m.Wire.Monitor)})
 }
 
 func (b *Bus) await(ctx context.Context, w *waiter) ([]byte, error) {
 	m := w.m
-	w.owner = w
+	w.owner, w.c = w, b.results.take()
 	if !b.waiters.add(w) {
 		return nil, invalid("message %s is under way already", m.ID)
 	}
+	defer b.results.give(w.c) // exactly one result was sent and received
 	b.dispatch(w)
 	select {
 	case r := <-w.c:

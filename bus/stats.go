@@ -110,17 +110,21 @@ func (b *Bus) initMeters() {
 }
 
 // span opens a span; a tracer that answers one without an id, where no parent has one, is no tracer, and is asked again only
-// now and then, since one may be installed late.
-func (t *meters) span(ctx context.Context, what, topic, method string, opts []trace.SpanStartOption) (context.Context, trace.Span) {
-	if t.untraced.Load() && t.asked.Add(1)%1024 != 0 && !trace.SpanContextFromContext(ctx).IsValid() {
+// now and then, since one may be installed late. A handler's ctx has no parent unless m says so.
+func (t *meters) span(ctx context.Context, what string, m *Message, opts []trace.SpanStartOption) (context.Context, trace.Span) {
+	if t.untraced.Load() && t.asked.Add(1)%1024 != 0 && (what == spanHandle && m.Wire.Traceparent == "" || !trace.SpanContextFromContext(ctx).IsValid()) {
 		return ctx, nil
 	}
-	ctx, s := t.tracer.Start(ctx, what+topic+"/"+method, opts...)
+	ctx, s := t.tracer.Start(ctx, what+m.Topic+"/"+m.Method, opts...)
 	if !s.IsRecording() {
 		t.untraced.Store(!s.SpanContext().IsValid())
 	}
 	return ctx, s
 }
+
+const spanHandle = "bus.handle "
+
+var spanNames = [...]string{KindCast: "bus.cast ", KindCall: "bus.call "}
 
 var asClient, asServer = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}, []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindServer)}
 

@@ -5,13 +5,13 @@ import "context"
 // Transport carries messages between nodes, at most once. Package bus/memory is one; testkit/transporttest holds them to this.
 //
 // Optional abilities: Run(ctx) error, run beside the bus; MaxBytes() int, the largest body; Width() int, how many
-// Sends to one destination may run at once (default 1; events always one); Ready(ctx) error; and
-// Peer(m *Message) (node string, proven bool), who sent m.
+// Sends to one destination may run at once (default 1; events always one); Prompt() bool, Send waits for nothing and nobody, and
+// is called by who sends, as often at once as that is; Ready(ctx) error; and Peer(m *Message) (node string, proven bool), who sent m.
 type Transport interface {
 	// Send hands m over.
 	//  1. nil: the transport has accepted it: a receiver's queue has, or the broker says so.
 	//  2. Otherwise one of ErrNoRoute (nobody receives there), ErrBusy, ErrNotSent, ErrInvalid, after which it is never
-	//     delivered, or ErrNodeLost: nobody knows.
+	//     delivered, or ErrNodeLost: nobody knows. That nobody receives a call may also be told later (KindUnrouted).
 	//  3. It ends soon after ctx, whatever hangs. Fanout and events without receivers are no error.
 	//  4. It does not change m, nor the sender after Send.
 	Send(ctx context.Context, m *Message) error

@@ -32,6 +32,18 @@ type waiter struct {
 	silent   time.Time // if nothing is heard until then, the node is lost; zero: not monitored
 }
 
+// results are channels of results: only finishLocked sends on one, once, so that it may serve again when that was received.
+type results struct{ free sync.Pool }
+
+func (s *results) take() chan result {
+	if c, ok := s.free.Get().(chan result); ok {
+		return c
+	}
+	return make(chan result, 1)
+}
+
+func (s *results) give(c chan result) { s.free.Put(c) }
+
 const shards = 64
 
 type waiters struct{ shards [shards]shard }
@@ -84,6 +96,8 @@ func (w *waiter) finishLocked(sh *shard, r result) bool {
 	return true
 }
 
+func (w *waiter) name() string { return w.m.ID }
+
 // fire is the deadline, or the silence of who was to report.
 func (w *waiter) fire() {
 	sh := w.b.waiters.of(w.m.ID)
@@ -132,6 +146,16 @@ func (w *waiter) sent(err error) {
 	case err == nil || w.m.Wire.Kind == KindCall && Unknown(err): // the reply may come all the same
 	default:
 		w.finish(result{err: err})
+	}
+}
+
+// unrouted is the transport's late word that nobody received the call id.
+func (s *waiters) unrouted(id string) {
+	sh := s.of(id)
+	sh.Lock()
+	defer sh.Unlock()
+	if w := sh.m[id]; w != nil && w.m.Wire.Kind == KindCall && !w.accepted {
+		w.finishLocked(sh, result{err: noRoute(w.m.target())})
 	}
 }
 
@@ -192,34 +216,38 @@ func (s *waiters) len() (n int) {
 }
 
 // lost fails the calls that a node executes or was asked to; one that has not left yet is merely not sent.
-func (s *waiters) lost(b *Bus, gone func(node string, inc int64) bool) {
-	for _, w := range s.all() {
-		sh := s.of(w.m.ID)
-		sh.Lock()
+func (b *Bus) lost(gone func(node string, inc int64) bool) {
+	b.fail(func(w *waiter) error {
 		node, inc := w.node, w.inc
 		if node == "" {
 			node, inc = w.m.Node, 0
 		}
-		if !w.done && node != "" && gone(node, inc) {
-			if w.handed && w.m.Wire.Kind == KindCall {
-				w.finishLocked(sh, result{err: &fault{kind: ErrNodeLost, text: node}})
-			} else if !w.handed && w.m.Wire.Kind != KindEvent {
-				w.finishLocked(sh, result{err: noRoute(w.m.target() + ": " + node + " has left")})
-			}
+		switch {
+		case node == "" || !gone(node, inc):
+		case w.handed && w.m.Wire.Kind == KindCall:
+			return &fault{kind: ErrNodeLost, text: node}
+		case !w.handed && w.m.Wire.Kind != KindEvent:
+			return noRoute(w.m.target() + ": " + node + " has left")
 		}
-		sh.Unlock()
-	}
+		return nil
+	})
 }
 
-func (s *waiters) failAll(unsent, sent error) {
-	for _, w := range s.all() {
-		sh := s.of(w.m.ID)
+// fail ends those waiters that why has an error for; it is asked in the critical section that decides.
+func (b *Bus) fail(why func(w *waiter) error) {
+	try := func(w *waiter, end bool) (hit bool) {
+		sh := b.waiters.of(w.m.ID)
 		sh.Lock()
-		err := unsent
-		if w.handed {
-			err = sent
+		defer sh.Unlock()
+		if w.done {
+			return false
 		}
-		w.finishLocked(sh, result{err: err})
-		sh.Unlock()
+		err := why(w)
+		if err != nil && end {
+			w.finishLocked(sh, result{err: err})
+		}
+		return err != nil
 	}
+	hit := slices.DeleteFunc(b.waiters.all(), func(w *waiter) bool { return !try(w, false) })
+	apart(b, hit, (*waiter).name, func(w *waiter) { try(w, true) })
 }

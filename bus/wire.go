@@ -141,7 +141,7 @@ func (m *Message) field(k, v string) bool {
 	var err error
 	switch k {
 	case "kind":
-		i := slices.Index(kinds[:], v)
+		i := slices.Index(kinds[:KindUnrouted], v)
 		w.Kind = Kind(max(i, 0))
 		return i >= 0
 	case "all":

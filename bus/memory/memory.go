@@ -55,6 +55,9 @@ func (h *Hub) Open(node string) *Transport { return &Transport{h, node} }
 // Peer is the sender: a Hub lets nobody send in another's name.
 func (t *Transport) Peer(m *bus.Message) (string, bool) { return m.Wire.From, true }
 
+// Prompt says that Send waits for nothing.
+func (t *Transport) Prompt() bool { return true }
+
 // Send delivers m within the call.
 func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
 	if m.Wire.From != t.node {
@@ -63,50 +66,45 @@ func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w: %w", bus.ErrNotSent, context.Cause(ctx))
 	}
-	to, all := t.hub.to(m)
-	if len(to) == 0 {
-		if all {
-			return nil
+	a := m.Address()
+	if a.Events || a.Fanout { // each listener for itself
+		for _, r := range t.hub.all(a) {
+			_ = r.h.Handle(ctx, m.Clone())
 		}
-		return fmt.Errorf("%w: %s", bus.ErrNoRoute, m.Address())
-	}
-	var err error
-	for i, r := range to {
-		c := m
-		if i > 0 || all {
-			c = m.Clone()
-		}
-		err = r.h.Handle(ctx, c)
-	}
-	if all { // each listener for itself
 		return nil
 	}
-	return err
+	if r := t.hub.one(a); r != nil {
+		return r.h.Handle(ctx, m)
+	}
+	return fmt.Errorf("%w: %s", bus.ErrNoRoute, a)
 }
 
-// to are those who get m; all: each of them, and it is no error if there are none.
-func (h *Hub) to(m *bus.Message) (to []*receiver, all bool) {
-	a := m.Address()
+// all are those who listen at a.
+func (h *Hub) all(a bus.Address) (to []*receiver) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if a.Events {
-		for _, r := range h.events {
-			if r.a.Matches(a.Subject) {
-				to = append(to, r)
-			}
-		}
-		return to, true
+	if p := h.at[a]; !a.Events && p != nil {
+		return slices.Clone(p.receivers)
 	}
+	for _, r := range h.events {
+		if a.Events && r.a.Matches(a.Subject) {
+			to = append(to, r)
+		}
+	}
+	return to
+}
+
+// one is whose turn it is at a, nil if nobody listens.
+func (h *Hub) one(a bus.Address) *receiver {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	p := h.at[a]
 	if p == nil || len(p.receivers) == 0 {
-		return nil, a.Fanout
-	}
-	if a.Fanout {
-		return slices.Clone(p.receivers), true
+		return nil
 	}
 	r := p.receivers[p.next%len(p.receivers)]
 	p.next = (p.next + 1) % len(p.receivers)
-	return []*receiver{r}, false
+	return r
 }
 
 // Receive gives h what comes to a until ctx ends.

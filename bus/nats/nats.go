@@ -5,7 +5,8 @@
 //
 // # Guarantees
 //
-//   - Send returns when the server has taken the message; with nobody there it is bus.ErrNoRoute, at once.
+//   - Send returns when the server has taken the message; with nobody there it is bus.ErrNoRoute, at once. A call may return before:
+//     the bus hears of a missing receiver all the same.
 //   - While there is no connection, Send waits for one for at most a second, then it is bus.ErrNotSent; nothing is kept and
 //     sent later.
 //   - A dead or silent server is noticed within 30 s; reconnecting goes on while Run does, and receivers stand again.
@@ -46,6 +47,9 @@ const (
 	pendingMsgs  = 65_536
 	pendingBytes = 64 << 20
 	headerRoom   = 32 << 10
+	trustBytes   = 256 << 10
+	trustFor     = 250 * time.Millisecond
+	keptBuffer   = 64 << 10
 )
 
 // Config of a Transport.
@@ -78,6 +82,11 @@ type Transport struct {
 	next  uint64
 	names string // subject of those, to which a number is added
 	gone  map[string]bool
+
+	calls   string      // subject of what it says of calls, to which the call's ID is added
+	inbox   bus.Handler // is told so; nil: there is none
+	unheard unheard
+	bufs    sync.Pool // of *[]byte
 }
 
 // New checks cfg. Nothing is connected before Run.
@@ -98,7 +107,8 @@ func New(cfg Config) (*Transport, error) {
 	cfg.Env = cfg.Env.Defaults()
 	t := &Transport{cfg: cfg, env: cfg.Env, log: cfg.Env.Logger.With("component", "bus/nats", "node", cfg.Env.Node),
 		none: make(chan *client.Msg, pendingMsgs), gone: map[string]bool{}, gaps: map[*client.Subscription]func(){}}
-	t.names = cfg.Prefix + ".s." + broker.Escape(cfg.Env.NewID()) + "."
+	id := broker.Escape(cfg.Env.NewID())
+	t.names, t.calls = cfg.Prefix+".s."+id+".", cfg.Prefix+".c."+id+"."
 	return t, nil
 }
 
@@ -127,13 +137,31 @@ func (t *Transport) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)
 	}
+	calls, err := nc.Subscribe(t.calls+"*", t.unrouted)
+	if err != nil {
+		return fmt.Errorf("nats: %w", err)
+	}
 	t.runs(nc)
 	<-ctx.Done()
 	t.runs(nil)
 	t.line.Down()
 	_ = sub.Unsubscribe()
+	_ = calls.Unsubscribe()
 	return nil
 }
+
+// unrouted is the server's word that nobody receives a call.
+func (t *Transport) unrouted(in *client.Msg) {
+	t.mu.Lock()
+	inbox := t.inbox
+	t.mu.Unlock()
+	id, ours := strings.CutPrefix(in.Subject, t.calls)
+	if inbox != nil && ours && isNone(in) {
+		_ = inbox.Handle(context.Background(), &bus.Message{ID: broker.Unescape(id), Wire: bus.Wire{Kind: bus.KindUnrouted}})
+	}
+}
+
+func isNone(m *client.Msg) bool { return len(m.Data) == 0 && m.Header.Get("Status") == "503" }
 
 // hidden is err without the URL, which may hold a password.
 func hidden(err error) error {
@@ -208,34 +236,85 @@ func (t *Transport) MaxBytes() int {
 	return int(t.nc.MaxPayload()) - headerRoom
 }
 
-// Send publishes m, and returns when the server has it.
+// Send publishes m, and returns when the server has it. Calls and what goes back to callers it trusts to a connection on which the
+// server was heard a moment ago: a caller learns from the reply, or from the server, what became of its call.
 func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
 	nc, err := t.line.Wait(ctx, t.env.Clock, true, "server")
 	if err != nil {
 		return err
 	}
 	a := m.Address()
-	out := &client.Msg{Subject: t.subject(a), Data: m.Body, Header: headers(m)}
-	answers := !a.Events && !a.Fanout
-	if answers { // the server tells there that nobody receives it
-		out.Reply = t.names + t.number()
+	told, answer := false, ""
+	switch {
+	case a.Events, a.Fanout, a.Inbox:
+	case m.Wire.Kind == bus.KindCall:
+		answer = t.calls + broker.Escape(m.ID)
+	default: // the server tells there that nobody receives it
+		told, answer = true, t.names+t.number()
 	}
-	switch err := nc.PublishMsg(out); {
+	n, err := t.publish(nc, t.subject(a), answer, m)
+	switch {
 	case errors.Is(err, client.ErrMaxPayload):
 		return fmt.Errorf("%w: more than the server takes", bus.ErrInvalid)
 	case err != nil:
 		return fmt.Errorf("%w: %w", bus.ErrNotSent, err)
 	}
+	if (a.Inbox || m.Wire.Kind == bus.KindCall) && t.unheard.add(n, t.env.Clock.Now()) {
+		return nil
+	}
 	fctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	err = nc.FlushWithContext(fctx)
-	if answers && t.nobody(out.Reply) {
+	if told && t.nobody(answer) {
 		return fmt.Errorf("%w: %s", bus.ErrNoRoute, a)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", bus.ErrNodeLost, err)
 	}
+	t.unheard.heard()
 	return nil
+}
+
+// publish hands m to the client, which copies it.
+func (t *Transport) publish(nc *client.Conn, subject, answer string, m *bus.Message) (n int, err error) {
+	buf, _ := t.bufs.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	*buf = broker.Append((*buf)[:0], m)
+	if n = len(*buf); answer == "" {
+		err = nc.Publish(subject, *buf)
+	} else {
+		err = nc.PublishRequest(subject, answer, *buf)
+	}
+	if n <= keptBuffer {
+		t.bufs.Put(buf)
+	}
+	return n, err
+}
+
+// unheard is what was published since the server was last heard.
+type unheard struct {
+	mu    sync.Mutex
+	bytes int
+	since time.Time
+}
+
+// add counts n bytes more; true: it is neither too much nor too old yet to be sure that the connection lives.
+func (u *unheard) add(n int, now time.Time) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.bytes == 0 {
+		u.since = now
+	}
+	u.bytes += n
+	return u.bytes <= trustBytes && now.Sub(u.since) < trustFor
+}
+
+func (u *unheard) heard() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.bytes = 0
 }
 
 func (t *Transport) number() string {
@@ -253,7 +332,7 @@ func (t *Transport) nobody(reply string) bool {
 	for {
 		select {
 		case m := <-t.none:
-			if m != nil && m.Header.Get("Status") == "503" {
+			if m != nil && isNone(m) {
 				t.gone[m.Subject] = true
 			}
 			continue
@@ -277,8 +356,14 @@ func (t *Transport) Receive(ctx context.Context, a bus.Address, h bus.Handler) e
 	if err != nil {
 		return err
 	}
+	if a.Inbox {
+		t.mu.Lock()
+		t.inbox = h
+		t.mu.Unlock()
+	}
 	take := func(in *client.Msg) {
-		m, err := message(in)
+		t.unheard.heard()
+		m, err := broker.Decode(in.Data)
 		if err != nil {
 			t.log.Warn("a message that cannot be read", "at", a.String(), "error", err)
 			return
