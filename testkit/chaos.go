@@ -3,6 +3,7 @@ package testkit
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/drover-cloud/drover/internal/testkit/faults"
@@ -67,6 +68,32 @@ var chaosFaults = []chaosFault{
 	}},
 }
 
+// busFaults are drawn too once a node receives messages.
+var busFaults = []chaosFault{
+	{"send fails", rule(faults.Rule{Pattern: opSend, Kind: faults.Before, P: 0.1, Err: ErrBus})},
+	{"send fails after", rule(faults.Rule{Pattern: opSend, Kind: faults.After, P: 0.1, Err: ErrBus})},
+	{"bus partition", func(w *World, n *Node, r *rand.Rand, _ time.Duration) func() {
+		if ways := r.IntN(3); ways == 0 {
+			w.Cut(TheBus, n)
+		} else if w.Cut(n, TheBus); ways == 1 {
+			w.Cut(TheBus, n)
+		}
+		return func() { n.heal() }
+	}},
+	{"nodes parted", func(w *World, n *Node, r *rand.Rand, _ time.Duration) func() {
+		m := w.nodes[r.IntN(len(w.nodes))]
+		if n == m {
+			return nil
+		}
+		w.Cut(n, m)
+		return func() { w.rejoin(n, m) }
+	}},
+	{"messages", func(w *World, _ *Node, _ *rand.Rand, _ time.Duration) func() {
+		w.Messages(0.05, 0.1, 2*time.Second)
+		return func() { w.Messages(0, 0, 0) }
+	}},
+}
+
 func rule(f faults.Rule) func(*World, *Node, *rand.Rand, time.Duration) func() {
 	none := f
 	none.P = 0
@@ -94,7 +121,11 @@ func (w *World) Chaos(p Profile) (stop func()) {
 		for i := 0; ; i++ {
 			w.s.Advance(how.every/2 + time.Duration(r.Int64N(int64(how.every))))
 			age := time.Since(begin) % (10 * time.Minute)
-			n, f := w.nodes[r.IntN(len(w.nodes))], chaosFaults[r.IntN(len(chaosFaults))]
+			list := chaosFaults
+			if w.hasBus() {
+				list = slices.Concat(chaosFaults, busFaults)
+			}
+			n, f := w.nodes[r.IntN(len(w.nodes))], list[r.IntN(len(list))]
 			d := time.Second + time.Duration(r.Int64N(int64(59*time.Second)))
 			if over {
 				return

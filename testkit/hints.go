@@ -134,7 +134,7 @@ func (w *World) hint(l *life, t *topic) {
 			wait = time.Duration(w.s.Delays.Int64N(int64(h.delay) + 1))
 		}
 		h.n++
-		l.p.Post(opHint, t.name, h.n, wait, func() { w.wake(l, t.name) })
+		l.p.Post("hint", opHint, t.name, h.n, wait, func() { w.wake(l, t.name) })
 	}
 }
 

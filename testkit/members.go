@@ -48,11 +48,11 @@ func reach[R any](m members, ctx context.Context, op, key string, f func(d drive
 	w.s.Result(g, "", err)
 	switch { // the node hears of it when it can
 	case m.s.life.node.cut.any():
-		if lost := p.Held(g, ctx); lost != nil {
+		if lost := p.Held(g, ctx, heldStore); lost != nil {
 			return r, lost
 		}
 	case p.Frozen():
-		err = errors.Join(err, p.Held(g, nil))
+		err = errors.Join(err, p.Held(g, nil, heldStore))
 	}
 	if err != nil {
 		var none R

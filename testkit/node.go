@@ -10,16 +10,19 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/internal/testkit/faults"
 	"github.com/drover-cloud/drover/internal/testkit/sched"
 )
 
-// Node is a process of the cluster. Env and Store are those of its present life; Restart replaces them.
+// Node is a process of the cluster. Env, Store and Bus are those of its present life; Restart replaces them.
 type Node struct {
 	// Env: Clock may be skewed, Go names goroutines for the scheduler, Rand and NewID follow from the seed.
 	Env drover.Env
 	// Store is the world's store as this node reaches it.
 	Store Stores
+	// Bus carries the node's messages to the others: the Transport for a bus.New of build.
+	Bus bus.Transport
 
 	w      *World
 	name   string
@@ -28,7 +31,8 @@ type Node struct {
 	lives  int
 	table  faults.Table
 	slow   float64
-	cut    cut
+	cut    cut       // from the store
+	off    cut       // from the bus
 	healed time.Time // end of the last partition
 }
 
@@ -38,11 +42,13 @@ type life struct {
 	p      *sched.Proc
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	gone   context.Context // done when it has crashed
+	bury   context.CancelFunc
 	ended  bool // Run returned
 	err    error
 }
 
-// Node starts a node; build makes its components from the node's own Env and Store. A nil component is allowed: a node
+// Node starts a node; build makes its components from the node's own Env, Store and Bus. A nil component is allowed: a node
 // that the test uses by hand. A Group without an Env gets the node's.
 func (w *World) Node(name string, build func(n *Node) drover.Component) *Node {
 	w.use("World.Node")
@@ -72,9 +78,11 @@ func (n *Node) start() {
 	l := &life{node: n, p: n.w.s.NewProc(id, old)}
 	l.p.Owner = l
 	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.gone, l.bury = context.WithCancel(context.Background())
 	n.life = l
 	n.Env = drover.Env{Node: n.name, Clock: l.p, Rand: l.p, NewID: l.p.NewID, Go: l.p.Go, Logger: n.logger(l)}
 	n.Store = newStores(l)
+	n.Bus = newCarrier(l)
 	n.w.s.Mark("!! start " + id)
 	var c drover.Component
 	if n.build != nil {
@@ -147,6 +155,7 @@ func (n *Node) kill(l *life, where string) {
 	n.w.mu.Unlock()
 	n.w.s.Mark(strings.TrimSpace("!! crash " + l.p.Name + " " + where))
 	l.p.Kill()
+	l.bury()
 	l.cancel(ErrCrashed)
 }
 
@@ -200,6 +209,9 @@ func (n *Node) rule(verb string, r faults.Rule) {
 	n.use(verb)
 	if r.Err == nil {
 		r.Err = ErrStore
+		if strings.HasPrefix(r.Pattern, "bus.") {
+			r.Err = ErrBus
+		}
 	}
 	if err := n.table.Set(r, ops); err != nil {
 		n.w.T.Fatalf("testkit: Node.%s: %v", verb, err)
@@ -209,7 +221,7 @@ func (n *Node) rule(verb string, r faults.Rule) {
 }
 
 // Fail makes operations named by op (a pattern of package path: "store.jobs.*") fail with probability p, before they do
-// anything; nil err is ErrStore. p = 0 ends it. A transaction that saw an error is rolled back whatever it does then.
+// anything; nil err is ErrStore, of bus.send ErrBus. p = 0 ends it. A transaction that saw an error is rolled back whatever it does then.
 func (n *Node) Fail(op string, p float64, err error) {
 	n.rule("Fail", faults.Rule{Pattern: op, Kind: faults.Before, P: p, Err: err})
 }

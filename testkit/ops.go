@@ -7,6 +7,12 @@ const (
 	opHint   = "store.hint"
 
 	opMembers = "store.members." // prefix of those of the membership driver
+
+	opSend    = "bus.send"
+	opDeliver = "bus.deliver" // an event of the world: Fail and the others match bus.send only
+
+	heldStore = "held" // the end of an operation of the store that its node cannot hear of yet
+	heldBus   = "held by the bus"
 )
 
 // ops are all operations, writes those that a read-only store refuses.
@@ -20,6 +26,7 @@ var ops = []string{
 	opMembers + "join", opMembers + "beat", opMembers + "leave", opMembers + "list", opMembers + "mark", opMembers + "forget",
 	"store.tracker.hosts", "store.tracker.loadhost", "store.tracker.savehost", "store.tracker.putclaim", "store.tracker.setclaim",
 	"store.outbox.add", "store.outbox.claim", "store.outbox.done", "store.outbox.fail", "store.outbox.list",
+	opSend,
 }
 
 var writes = func() map[string]bool {
@@ -28,7 +35,7 @@ var writes = func() map[string]bool {
 		m[op] = true
 	}
 	for _, op := range []string{opBegin, opCommit, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last",
-		"store.tracker.hosts", "store.tracker.loadhost", "store.outbox.list", opMembers + "list"} {
+		"store.tracker.hosts", "store.tracker.loadhost", "store.outbox.list", opMembers + "list", opSend} {
 		m[op] = false
 	}
 	return m

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Place is an end of a connection: a *Node or [TheStore].
+// Place is an end of a connection: a *Node, [TheStore] or [TheBus].
 type Place interface{ place() string }
 
 func (n *Node) place() string { return n.name }
@@ -14,34 +14,49 @@ type thePlace string
 
 func (p thePlace) place() string { return string(p) }
 
-// TheStore is the world's store, as an end of a partition.
-const TheStore thePlace = "store"
+// TheStore is the world's store, as an end of a partition, and TheBus what carries the messages of all nodes.
+const (
+	TheStore thePlace = "store"
+	TheBus   thePlace = "bus"
+)
 
-// cut is what of a node's connection to the store is broken.
+// cut is what of a node's connection to the store, or to the bus, is broken.
 type cut struct{ to, from bool }
 
 func (c cut) any() bool { return c.to || c.from }
 
-// Partition cuts the connection of a node and the store, both ways, until Heal: calls hang until their context ends.
-// Between nodes nothing is cut that could be yet.
+// Partition cuts the connection of a node and the store, of a node and the bus, or of two nodes, both ways, until Heal: calls of the
+// store and sends hang until their context ends, messages between the two nodes are held back.
 func (w *World) Partition(a, b Place) {
 	w.Cut(a, b)
 	w.Cut(b, a)
 }
 
 // Cut cuts one way. Calls that begin hang until their context ends, or until Heal. Of a call under way: node to store,
-// it is not done, and its transaction is rolled back; store to node, it is done, but the node hears nothing of it.
+// it is not done, and its transaction is rolled back; store to node, it is done, but the node hears nothing of it. Of the bus
+// likewise; what it has for the node, and what one node has sent to the other, arrives after Heal.
 func (w *World) Cut(from, to Place) {
 	w.use("World.Partition")
 	n, out := from.(*Node)
 	m, in := to.(*Node)
 	switch {
-	case out && !in:
+	case out && in && n != m:
+		w.mu.Lock()
+		if w.net.cuts == nil {
+			w.net.cuts = map[[2]*Node]bool{}
+		}
+		w.net.cuts[[2]*Node{n, m}] = true
+		w.mu.Unlock()
+	case out && to == TheStore:
 		n.cut.to = true
-	case in && !out:
+	case in && from == TheStore:
 		m.cut.from = true
+	case out && to == TheBus:
+		n.off.to = true
+	case in && from == TheBus:
+		m.off.from = true
 	default:
-		w.T.Fatalf("testkit: World.Partition(%s, %s): a node and TheStore are wanted", from.place(), to.place())
+		w.T.Fatalf("testkit: World.Partition(%s, %s): a node and another, TheStore or TheBus are wanted", from.place(), to.place())
 	}
 	w.act("partition", fmt.Sprintf("partition %s -> %s", from.place(), to.place()))
 }
@@ -52,6 +67,10 @@ func (w *World) Heal() {
 	for _, n := range w.nodes {
 		n.cure()
 	}
+	w.mu.Lock()
+	clear(w.net.cuts)
+	w.mu.Unlock()
+	w.resume()
 	w.s.Mark("!! heal")
 	w.s.Rest()
 }
@@ -60,11 +79,13 @@ func (n *Node) cure() {
 	if n.cut.any() {
 		n.cut, n.healed = cut{}, time.Now()
 	}
+	n.off = cut{}
 }
 
-// heal ends n's partition alone.
+// heal ends n's partitions from the store and the bus.
 func (n *Node) heal() {
 	n.cure()
+	n.w.resume()
 	n.w.s.Mark("!! heal " + n.name)
 	n.w.s.Rest()
 }

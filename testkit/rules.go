@@ -27,8 +27,12 @@ type rules struct{ w *World }
 
 func (r rules) Ready(e *sched.Entry, _ time.Time) (bool, time.Time) {
 	switch {
+	case e.IsHold() && e.Op == heldBus:
+		return !lifeOf(e).node.off.any(), time.Time{}
 	case e.IsHold():
 		return !lifeOf(e).node.cut.any(), time.Time{}
+	case e.IsOp() && e.Op == opSend:
+		return !lifeOf(e).node.off.to, time.Time{}
 	case e.IsOp() && e.Op == opBegin:
 		return r.w.opener == nil && !lifeOf(e).node.cut.any(), time.Time{}
 	case e.IsOp() && strings.HasPrefix(e.Op, opMembers):
@@ -75,6 +79,7 @@ func (r rules) fault(l *life, e *sched.Entry, now time.Time) sched.Verdict {
 		return sched.Verdict{Kind: sched.Fail, Err: err}
 	}
 	switch {
+	case e.Op == opSend:
 	case now.Before(w.down):
 		return fail("store down", fmt.Errorf("%w: down", ErrDown))
 	case now.Before(w.frozen) && writes[e.Op]:

@@ -87,11 +87,11 @@ func (s *stores) try(ctx context.Context, g *sched.G, fn func(ctx context.Contex
 	// The node hears of the end when it can.
 	switch {
 	case s.life.node.cut.any():
-		if lost := p.Held(g, ctx); lost != nil {
+		if lost := p.Held(g, ctx, heldStore); lost != nil {
 			return lost
 		}
 	case p.Frozen():
-		return errors.Join(err, p.Held(g, nil))
+		return errors.Join(err, p.Held(g, nil, heldStore))
 	}
 	return err
 }

@@ -38,6 +38,7 @@ type World struct {
 	down   time.Time     // until
 	frozen time.Time     // read-only until
 	hints  hints
+	net    network
 	checks []check
 	eyes   []observer
 	faults map[string]int

@@ -72,21 +72,21 @@ func (p *Proc) Yield(g *G, ctx context.Context, op, key string, inTx bool) Verdi
 	return p.s.park(g, e)
 }
 
-// Held parks the caller, whose operation is done, as long as Rules find that not ready or p is frozen.
-func (p *Proc) Held(g *G, ctx context.Context) error {
+// Held parks the caller, whose operation is done, as long as Rules find what is not ready or p is frozen.
+func (p *Proc) Held(g *G, ctx context.Context, what string) error {
 	e := &g.entry
-	*e = Entry{Proc: p, Ctx: ctx, Op: "held", kind: holdEntry}
+	*e = Entry{Proc: p, Ctx: ctx, Op: what, kind: holdEntry}
 	return p.s.park(g, e).Err
 }
 
-// Post hands the driver an event of p to be let happen at a point of its own, not before wait is over.
-func (p *Proc) Post(op, key string, n int, wait time.Duration, call func()) {
+// Post hands the driver an event of p, by who, to be let happen at a point of its own, not before wait is over.
+func (p *Proc) Post(who, op, key string, n int, wait time.Duration, call func()) {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
 	if p.s.ending || p.dead {
 		return
 	}
-	p.s.insert(&Entry{Proc: p, Name: p.Name + "/hint", Op: op, Key: key, N: n, kind: postEntry, until: time.Now().Add(wait), call: call})
+	p.s.insert(&Entry{Proc: p, Name: p.Name + "/" + who, Op: op, Key: key, N: n, kind: postEntry, until: time.Now().Add(wait), call: call})
 }
 
 func (s *Sched) park(g *G, e *Entry) Verdict {

@@ -20,6 +20,7 @@ type Proc struct {
 	dead   bool
 	frozen time.Time // until
 	held   []heldTimer
+	due    map[time.Time]tied // timers that wait
 
 	// The clock, guarded by s.mu: monotonic time is mono + rate × what has passed since at; wall time is offset more.
 	at, mono time.Time
@@ -33,6 +34,9 @@ type heldTimer struct {
 	n    int
 	ch   chan time.Time
 }
+
+// tied are the timers of one instant.
+type tied struct{ all, fired int }
 
 // booted is the monotonic reading at the start of the world.
 const booted = time.Hour
@@ -122,8 +126,8 @@ func withMonotonic(t time.Time, reading time.Duration) time.Time {
 	return t
 }
 
-// After is a timer of p's clock. It never ties with another process's: each has its own part of the microsecond, and
-// goroutines of one process rarely share theirs.
+// After is a timer of p's clock. It never ties with another process's: each has its own part of the microsecond. Where goroutines of
+// one process share theirs, one rests before the next goes on.
 func (p *Proc) After(d time.Duration) <-chan time.Time {
 	ch := make(chan time.Time, 1)
 	if d <= 0 {
@@ -141,6 +145,12 @@ func (p *Proc) After(d time.Duration) <-chan time.Time {
 	when := time.Now().Add(d)
 	d += time.Duration((residue - when.Nanosecond()%1000 + 1000) % 1000)
 	h := heldTimer{when: time.Now().Add(d), who: g.Name, n: g.timers, ch: ch}
+	if p.due == nil {
+		p.due = map[time.Time]tied{}
+	}
+	same := p.due[h.when]
+	same.all++
+	p.due[h.when] = same
 	time.AfterFunc(d, func() { p.fire(h) })
 	return ch
 }
@@ -148,14 +158,21 @@ func (p *Proc) After(d time.Duration) <-chan time.Time {
 func (p *Proc) fire(h heldTimer) {
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	if time.Now().Before(p.frozen) && !p.s.ending {
-		p.held = append(p.held, h)
+	same := p.due[h.when]
+	if same.fired++; same.fired == same.all {
+		delete(p.due, h.when)
+	} else {
+		p.due[h.when] = same
+	}
+	if !p.s.ending && (time.Now().Before(p.frozen) || same.all > 1) {
+		p.held = append(p.held, h) // those of one instant come one at a time, see thaw
+		p.s.poke()
 		return
 	}
 	h.ch <- p.reading(time.Now())
 }
 
-// thaw delivers one timer that fired in a freeze that is over.
+// thaw delivers one timer that fired in a freeze that is over, or with others.
 func (s *Sched) thaw(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
