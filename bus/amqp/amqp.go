@@ -18,7 +18,7 @@
 // # Not guaranteed
 //
 //   - That what the broker confirmed arrives: messages are not persistent and expire with their deadline.
-//   - Who sent a message.
+//   - Who sent a message, without Config.Proof.
 package amqp
 
 import (
@@ -56,6 +56,9 @@ type Config struct {
 	Prefix string
 	// TLS nil means what the URL says.
 	TLS *tls.Config
+	// Proof says that each node connects as a user of its own name: the broker then vouches for who sends, and messages in the name
+	// of another are refused. All nodes must have it.
+	Proof bool
 }
 
 // Transport is a bus.Transport. The bus runs it.
@@ -74,13 +77,15 @@ func New(cfg Config) (*Transport, error) {
 		cfg.Prefix = "drover"
 	}
 	bad := ""
-	switch _, err := client.ParseURI(cfg.URL); {
+	switch uri, err := client.ParseURI(cfg.URL); {
 	case cfg.URL == "":
 		bad = "URL: is empty"
 	case err != nil:
 		bad = "URL: cannot be read" // the reason may hold the password
 	case name(cfg.Prefix) != cfg.Prefix:
 		bad = "Prefix: want [A-Za-z0-9_-]+"
+	case cfg.Proof && uri.Username != cfg.Env.Node:
+		bad = "Proof: the user of URL is not Env.Node"
 	}
 	if bad != "" {
 		return nil, fmt.Errorf("amqp: %w: %s", drover.ErrConfig, bad)
@@ -161,6 +166,9 @@ func (t *Transport) queue(a bus.Address) string {
 	}
 	return p + ".q." + name(a.Topic)
 }
+
+// Peer is the sender; with Config.Proof others than the true one were refused before.
+func (t *Transport) Peer(m *bus.Message) (string, bool) { return m.Wire.From, t.cfg.Proof }
 
 // Width is how many messages to one destination may be on their way at once.
 func (t *Transport) Width() int { return 16 }

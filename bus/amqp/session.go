@@ -13,6 +13,7 @@ import (
 	client "github.com/rabbitmq/amqp091-go"
 
 	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/bus/internal/broker"
 	"github.com/drover-cloud/drover/internal/fair"
 )
 
@@ -166,9 +167,9 @@ func (t *Transport) Send(ctx context.Context, m *bus.Message) error {
 	}
 	a := m.Address()
 	exchange, key := t.route(a)
-	p := client.Publishing{MessageId: m.ID + "/" + m.Wire.Kind.String(), Headers: client.Table{}, Body: m.Body, DeliveryMode: client.Transient}
-	for k, v := range m.Headers() {
-		p.Headers[k] = v
+	p := client.Publishing{MessageId: m.ID + "/" + m.Wire.Kind.String(), Body: broker.Append(nil, m), DeliveryMode: client.Transient}
+	if t.cfg.Proof {
+		p.UserId = t.env.Node
 	}
 	if left := time.Duration(m.Wire.Deadline - m.Wire.Sent); m.Wire.Deadline != 0 {
 		p.Expiration = strconv.FormatInt(max(1, left.Milliseconds()), 10)
@@ -289,15 +290,14 @@ func (s *session) declare(ch *client.Channel, a bus.Address) (string, error) {
 
 // take gives a delivery to h. A cast that h has no room for stays with the broker: it is not acknowledged, and offered again.
 func (s *session) take(ctx context.Context, d client.Delivery, a bus.Address, h bus.Handler) {
-	m, err := bus.Parse(func(yield func(k, v string) bool) {
-		for k, v := range d.Headers {
-			if text, ok := v.(string); ok && !yield(k, text) {
-				return
-			}
-		}
-	}, d.Body)
+	m, err := broker.Decode(d.Body)
 	if err != nil {
 		s.t.log.Warn("a message that cannot be read", "at", a.String(), "error", err)
+		_ = d.Reject(false)
+		return
+	}
+	if s.t.cfg.Proof && d.UserId != m.Wire.From {
+		s.t.log.Warn("a message of a false sender was refused", "claims", m.Wire.From, "user", d.UserId, "at", a.String())
 		_ = d.Reject(false)
 		return
 	}
