@@ -6,30 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/bus/memory"
+	"github.com/drover-cloud/drover/internal/testkit/busrig"
 )
 
 // pair is two buses on a Hub, the second serving echo.
 func pair(tb testing.TB) *bus.Bus {
 	var hub memory.Hub
-	var buses []*bus.Bus
-	for _, n := range []string{"a", "b"} {
-		b := bus.New(hub.Open(n), bus.Config{Env: drover.Env{Node: n, Logger: quietLog}})
-		if n == "b" {
-			serving("svc", echo)(b)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = b.Run(ctx) }()
-		tb.Cleanup(func() { cancel(); <-done })
-		if err := b.Ready(context.Background()); err != nil {
-			tb.Fatal(err)
-		}
-		buses = append(buses, b)
-	}
-	return buses[0]
+	busrig.Start(tb, hub.Open("b"), "b", nil, serving("svc", echo))
+	return busrig.Start(tb, hub.Open("a"), "a", nil).Bus
 }
 
 // BenchmarkP23Memory: at least 50 000 calls/s, at most 12 allocations.

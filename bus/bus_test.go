@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/bus/memory"
+	"github.com/drover-cloud/drover/internal/testkit/busrig"
 	"github.com/drover-cloud/drover/ring"
 )
 
@@ -46,7 +48,7 @@ func TestSpec(t *testing.T) {
 		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 5*time.Second {
 			c.Errorf("%v after %v", err, time.Since(began))
 		}
-		lone := bus.New((&memory.Hub{}).Open("x"), bus.Config{Env: drover.Env{Node: "x", Logger: quietLog}})
+		lone := bus.New((&memory.Hub{}).Open("x"), bus.Config{Env: drover.Env{Node: "x", Logger: slog.New(&busrig.Log{})}})
 		began = time.Now()
 		if _, err := lone.Call(context.Background(), msg("svc", ""), bus.Timeout(5*time.Second)); !errors.Is(err, bus.ErrNotSent) || time.Since(began) != 5*time.Second {
 			c.Errorf("a bus that does not run: %v after %v", err, time.Since(began))

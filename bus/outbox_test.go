@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,27 +98,80 @@ func TestOutbox(t *testing.T) {
 	})
 	bubble(t, "bus-62 failures and errors", outboxFailures)
 	bubble(t, "bus-63 a transport that is away", func(c *cluster) {
+		const keys = 7
+		rows := 10_000
+		if testing.Short() {
+			rows = 1000
+		}
 		db := &memory.Store{}
-		a := c.start("a", boxed(db, false))
+		box := &countedOutbox{Outbox: db.Outbox()}
+		a := c.start("a", func(cfg *bus.Config) { boxed(db, false)(cfg); cfg.Outbox = box })
 		b := c.start("b", nil)
 		got := listen(b.Bus, "s")
 		if err := b.Ready(context.Background()); err != nil {
 			c.Fatal(err)
 		}
+		var sends atomic.Int64
 		a.wire.set(func(_ context.Context, m *bus.Message, _ func(context.Context, *bus.Message) error) error {
+			if m.Wire.Kind == bus.KindEvent {
+				sends.Add(1)
+			}
 			return bus.ErrNotSent
 		})
-		for i := range 2000 {
-			publish(c, db, a, true, bus.Event{Subject: fmt.Sprint("s.", i%7), Data: []byte(fmt.Sprint(i))})
+		for i := range rows {
+			publish(c, db, a, true, bus.Event{Subject: fmt.Sprint("s.", i%keys), Data: []byte(fmt.Sprint(i))})
 		}
-		sleep(10 * time.Minute)
+		for range 10 {
+			sleep(time.Minute)
+			if s := a.Stats(); s.Waiters > 1 || s.Queue > 0 || box.most.Load() > 100 {
+				c.Errorf("held in memory: %+v; %d rows in one claim", s, box.most.Load())
+			}
+			for _, p := range a.Peers() {
+				if p.Depth > 1 {
+					c.Errorf("%d wait in the lane %s", p.Depth, p.To)
+				}
+			}
+		}
+		// 1 s, 2 s, 4 s … 5 min for each key; a look per second.
+		if n := sends.Load(); n > keys*12 || box.claims.Load() > 10*60+keys*12+10 {
+			c.Errorf("%d sends and %d claims while the transport was away", n, box.claims.Load())
+		}
 		a.wire.set(nil)
 		sleep(6 * time.Minute)
-		if n := len(got.all()); n != 2000 {
-			c.Errorf("%d of 2000 arrived", n)
+		es := got.all()
+		if len(es) != rows {
+			c.Errorf("%d of %d arrived", len(es), rows)
 		}
+		inOrder(c, es)
 	})
 	bubble(t, "bus-61 relays are killed", relays)
+}
+
+// countedOutbox counts claims, and the most rows that one gave.
+type countedOutbox struct {
+	bus.Outbox
+	claims, most atomic.Int64
+}
+
+// Claim counts.
+func (o *countedOutbox) Claim(ctx context.Context, tx store.Tx, c bus.OutboxClaim) (bus.OutboxClaimed, error) {
+	got, err := o.Outbox.Claim(ctx, tx, c)
+	o.claims.Add(1)
+	o.most.Store(max(o.most.Load(), int64(len(got.Rows))))
+	return got, err
+}
+
+// inOrder fails unless the numbers in es rise within each subject.
+func inOrder(c *cluster, es []bus.Event) {
+	last := map[string]int{}
+	for _, e := range es {
+		var i int
+		_, _ = fmt.Sscan(string(e.Data), &i)
+		if was, ok := last[e.Subject]; ok && i <= was {
+			c.Fatalf("%s: %d after %d", e.Subject, i, was)
+		}
+		last[e.Subject] = i
+	}
 }
 
 func outboxFailures(c *cluster) {
@@ -204,12 +258,13 @@ func relays(c *cluster) {
 			}
 			return bus.ErrNodeLost
 		})
-		go func() { _ = died.stop() }()
+		go func() { _ = died.Stop() }()
 		now = relay()
 	}
 	sleep(10 * time.Minute)
 	synctest.Wait()
-	last, seen := map[string]int{}, map[string]bool{}
+	seen := map[string]bool{}
+	inOrder(c, got.all())
 	for _, e := range got.all() {
 		var i int
 		_, _ = fmt.Sscan(string(e.Data), &i)
@@ -220,10 +275,6 @@ func relays(c *cluster) {
 			c.Fatalf("%d came twice under one ID", i)
 		}
 		seen[string(e.Data)] = true
-		if i < last[e.Subject] {
-			c.Fatalf("%s: %d after %d", e.Subject, i, last[e.Subject])
-		}
-		last[e.Subject] = i
 	}
 	if len(seen) != total/2 {
 		c.Errorf("%d of %d committed events came", len(seen), total/2)

@@ -3,16 +3,14 @@ package bus_test
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/bus/memory"
+	"github.com/drover-cloud/drover/internal/testkit/busrig"
 )
 
 // cluster is a Hub with buses, each behind faults of its own.
@@ -45,68 +43,26 @@ func (w *wire) Send(ctx context.Context, m *bus.Message) error {
 }
 
 type node struct {
-	*bus.Bus
+	*busrig.Node
 	wire *wire
-	stop func() error
 }
-
-var quietLog = slog.New(slog.NewTextHandler(io.Discard, nil))
 
 func (c *cluster) start(name string, set func(*bus.Config), serve ...func(b *bus.Bus)) *node {
 	c.Helper()
-	cfg := bus.Config{Env: drover.Env{Node: name, Logger: quietLog}}
-	if set != nil {
-		set(&cfg)
-	}
-	n := &node{wire: &wire{Transport: c.hub.Open(name)}}
-	n.Bus = bus.New(n.wire, cfg)
-	for _, f := range serve {
-		f(n.Bus)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	var err error
-	go func() {
-		defer close(done)
-		err = n.Run(ctx)
-	}()
-	n.stop = func() error {
-		cancel()
-		<-done
-		return err
-	}
-	c.Cleanup(func() {
-		n.wire.set(nil)
-		if err := n.stop(); err != nil {
-			c.Errorf("Run of %s: %v", name, err)
-		}
-	})
-	if err := n.Ready(context.Background()); err != nil {
-		c.Fatal(err)
-	}
+	w := &wire{Transport: c.hub.Open(name)}
+	n := &node{busrig.Start(c, w, name, set, serve...), w}
+	c.Cleanup(func() { w.set(nil) }) // before it is stopped
 	return n
 }
 
-type handler = func(ctx context.Context, m *bus.Message) ([]byte, error)
-
-func serving(topic string, f handler) func(b *bus.Bus) {
-	return func(b *bus.Bus) {
-		ep := &bus.Endpoint{}
-		bus.HandleFunc(ep, "handle", f)
-		b.Serve(topic, ep)
-	}
-}
-
-func echo(_ context.Context, m *bus.Message) ([]byte, error) { return m.Body, nil }
-
-func silent(ctx context.Context, _ *bus.Message) ([]byte, error) {
-	<-ctx.Done()
-	return nil, context.Cause(ctx)
-}
-
-func msg(topic, body string) *bus.Message { return &bus.Message{Topic: topic, Body: []byte(body)} }
-
-func errOf(_ []byte, err error) error { return err }
+// Words of the tests.
+var (
+	serving = busrig.Serving
+	echo    = busrig.Echo
+	silent  = busrig.Silent
+	msg     = busrig.Msg
+	errOf   = busrig.ErrOf
+)
 
 // bubble runs f in virtual time.
 func bubble(t *testing.T, name string, f func(c *cluster)) {

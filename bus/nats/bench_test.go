@@ -12,6 +12,7 @@ import (
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/bus/nats"
 	fixture "github.com/drover-cloud/drover/internal/testkit"
+	"github.com/drover-cloud/drover/internal/testkit/busrig"
 )
 
 // sampled reports the median of f.
@@ -55,30 +56,18 @@ func BenchmarkP23Bare(b *testing.B) {
 // BenchmarkP23Bus is a call of the bus on the same server: at most 25 % more at the median.
 func BenchmarkP23Bus(b *testing.B) {
 	n := open(fixture.NATS(b))
-	var ends []*bus.Bus
-	for _, name := range []string{"a", "b"} {
-		t, err := nats.New(nats.Config{Env: drover.Env{Node: name}, URL: "nats://" + n.server.Addr, Prefix: n.prefix})
+	end := func(node string, serve ...func(b *bus.Bus)) *busrig.Node {
+		t, err := nats.New(nats.Config{Env: drover.Env{Node: node}, URL: "nats://" + n.Server.Addr, Prefix: n.Prefix})
 		if err != nil {
 			b.Fatal(err)
 		}
-		x := bus.New(t, bus.Config{Env: drover.Env{Node: name}})
-		ep := &bus.Endpoint{}
-		bus.HandleFunc(ep, "handle", func(_ context.Context, m *bus.Message) ([]byte, error) { return m.Body, nil })
-		if name == "b" {
-			x.Serve("svc", ep)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan struct{})
-		go func() { defer close(done); _ = x.Run(ctx) }()
-		defer func() { cancel(); <-done }()
-		if err := x.Ready(context.Background()); err != nil {
-			b.Fatal(err)
-		}
-		ends = append(ends, x)
+		return busrig.Start(b, t, node, nil, serve...)
 	}
+	end("b", busrig.Serving("svc", busrig.Echo))
+	a := end("a")
 	m := &bus.Message{Topic: "svc", Body: []byte(`{"id":"vm-1"}`)}
 	sampled(b, func() error {
-		_, err := ends[0].Call(context.Background(), m)
+		_, err := a.Call(context.Background(), m)
 		return err
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,21 @@ func NATS(t testing.TB) *Server {
 func FreshNATS(t testing.TB) *Server {
 	t.Helper()
 	return natsServer.fresh(t)
+}
+
+// ConfiguredNATS starts one with a configuration of the test's own, besides address and port.
+func ConfiguredNATS(t testing.TB, config string) *Server {
+	t.Helper()
+	dir, err := tempDir(unprivileged(natsServer.users...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	file := filepath.Join(dir, "nats.conf")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil { //nolint:gosec // its directory is private
+		t.Fatal(err)
+	}
+	return natsServer.fresh(t, "-c", file)
 }
 
 var natsServer = &kind{
@@ -55,7 +71,7 @@ var natsServer = &kind{
 			return err
 		}
 		line, err := r.ReadString('\n')
-		if !strings.HasPrefix(line, "PONG") {
+		if !strings.HasPrefix(line, "PONG") && !strings.HasPrefix(line, "-ERR 'Authorization") {
 			return errors.Join(err, errors.New("no PONG"))
 		}
 		return nil

@@ -66,6 +66,7 @@ var calls = []testCase{
 		}
 	}},
 	{name: "bus-11 any one, fairly", run: anyOne},
+	{name: "bus-11 all forms of address", run: matrix},
 	{name: "bus-13 fanout", run: func(r *rig) {
 		var got tally
 		for _, n := range []string{"a", "b"} {

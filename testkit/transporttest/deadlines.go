@@ -230,5 +230,3 @@ var deadlines = []testCase{
 		}
 	}},
 }
-
-func errOf(_ []byte, err error) error { return err }

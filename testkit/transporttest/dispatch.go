@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"go.opentelemetry.io/otel/baggage"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
@@ -133,7 +135,8 @@ var dispatches = []testCase{
 			r.Errorf("order %s", got)
 		}
 	}},
-	{name: "bus-45 what travels", run: func(r *rig) {
+	{name: "bus-45 trace and baggage", run: traced},
+	{name: "bus-45 identity", run: func(r *rig) {
 		type key struct{}
 		identity := bus.Identity{
 			Inject:  func(ctx context.Context) string { s, _ := ctx.Value(key{}).(string); return s },
@@ -162,6 +165,42 @@ var dispatches = []testCase{
 	}},
 }
 
+// traced: trace and baggage are seen in the handler and in what it calls, and are gone when the next call takes the same worker.
+func traced(r *rig) {
+	read := func(ctx context.Context) string {
+		s := ""
+		if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+			s = sc.TraceID().String()
+		}
+		return s + " " + baggage.FromContext(ctx).Member("tenant").Value()
+	}
+	one := func(c *bus.Config) { c.Workers = 1 }
+	var b *node
+	b = r.start("b", one, serving("svc", func(ctx context.Context, _ *bus.Message) ([]byte, error) {
+		inner, err := b.Call(ctx, msg("end", ""))
+		return []byte(read(ctx) + "|" + string(inner)), err
+	}))
+	r.start("c", one, serving("end", func(ctx context.Context, _ *bus.Message) ([]byte, error) { return []byte(read(ctx)), nil }))
+	a := r.start("a", nil)
+	m, err := baggage.NewMember("tenant", "t1")
+	r.ok(err)
+	bag, err := baggage.New(m)
+	r.ok(err)
+	id := trace.TraceID{1, 2, 3}
+	with := trace.ContextWithSpanContext(baggage.ContextWithBaggage(context.Background(), bag),
+		trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: trace.SpanID{4}, TraceFlags: trace.FlagsSampled}))
+	for i := range 4 {
+		ctx, want := context.Background(), " | "
+		if i%2 == 0 {
+			ctx, want = with, id.String()+" t1|"+id.String()+" t1"
+		}
+		got, err := a.Call(ctx, msg("svc", ""))
+		if err != nil || string(got) != want {
+			r.Errorf("call %d: %q, %v; want %q", i, got, err, want)
+		}
+	}
+}
+
 var workers = []testCase{
 	{name: "bus-39 starting and stopping", run: func(r *rig) {
 		b := bus.New(r.net.Open(r, "x"), bus.Config{Env: drover.Env{Node: "x"}})
@@ -180,7 +219,7 @@ var workers = []testCase{
 				if i%2 == 0 {
 					_ = n.Drain(context.Background())
 				} else {
-					_ = n.stop()
+					_ = n.Stop()
 				}
 			})
 		}
@@ -241,8 +280,18 @@ var workers = []testCase{
 		}))
 		flood, other := r.start("flood", nil), r.start("other", nil)
 		var wg sync.WaitGroup
+		var ran, refused atomic.Int32
 		for range 10_000 {
-			wg.Go(func() { _, _ = flood.Call(context.Background(), msg("svc", "")) })
+			wg.Go(func() {
+				switch _, err := flood.Call(context.Background(), msg("svc", "")); {
+				case err == nil:
+					ran.Add(1)
+				case errors.Is(err, bus.ErrBusy):
+					refused.Add(1)
+				default:
+					r.Errorf("of the flood: %v", err)
+				}
+			})
 		}
 		time.Sleep(time.Millisecond)
 		for range 10 {
@@ -257,6 +306,9 @@ var workers = []testCase{
 			})
 		}
 		wg.Wait()
+		if ran.Load() < 512 || ran.Load()+refused.Load() != 10_000 {
+			r.Errorf("of the flood %d ran and %d were refused", ran.Load(), refused.Load())
+		}
 	}},
 	{name: "bus-43 a full queue", run: func(r *rig) {
 		release := make(chan struct{})
@@ -303,7 +355,7 @@ var workers = []testCase{
 		wg.Wait()
 		for _, x := range []*node{a, b} {
 			r.ok(x.Drain(context.Background()))
-			r.ok(x.stop())
+			r.ok(x.Stop())
 			if s := x.Stats(); s.Waiters != 0 || s.Queue != 0 || s.Running != 0 {
 				r.Errorf("left: %+v", s)
 			}

@@ -43,13 +43,13 @@ var failures = []testCase{
 			method, text string
 			logged       int
 		}{{"plain", "broken", 1}, {"marked", "marked", 0}, {"expected", "wrapped: " + errExpect.Error(), 0}} {
-			before := b.log.at(slog.LevelError)
+			before := b.Log.At(slog.LevelError)
 			_, err := a.Call(context.Background(), &bus.Message{Topic: "svc", Method: c.method})
 			var remote *bus.RemoteError
 			if !errors.As(err, &remote) || remote.Text != c.text || remote.Node != "b" || remote.Code != bus.CodeInternal {
 				r.Errorf("%s: %#v", c.method, err)
 			}
-			if n := b.log.at(slog.LevelError) - before; n != c.logged {
+			if n := b.Log.At(slog.LevelError) - before; n != c.logged {
 				r.Errorf("%s: %d ERROR lines, want %d", c.method, n, c.logged)
 			}
 			if bus.NotRun(err) || bus.Unknown(err) {

@@ -213,7 +213,7 @@ var routes = []testCase{
 		for i := range 200 {
 			if i == 100 {
 				wg.Go(func() {
-					if err := nodes[0].stop(); err != nil {
+					if err := nodes[0].Stop(); err != nil {
 						r.Error(err)
 					}
 				})
@@ -236,7 +236,7 @@ var routes = []testCase{
 		}))
 		go func() { _, _ = first.Call(context.Background(), msg("svc", "old"), bus.Timeout(20*time.Second)) }()
 		r.eventually(5*time.Second, "the call runs", func() bool { return b.Stats().Running == 1 })
-		go func() { _ = first.stop() }()
+		go func() { _ = first.Stop() }()
 		second := r.start("a2", func(c *bus.Config) { c.Incarnation = 2 })
 		close(release)
 		r.call(second, msg("svc", "new"), "new")
@@ -248,7 +248,7 @@ var routes = []testCase{
 		a := r.start("a", nil)
 		first := r.start("b", func(c *bus.Config) { c.Incarnation = 1 }, serving("svc", where("first")))
 		r.call(a, &bus.Message{Topic: "svc", Node: "b"}, "first")
-		r.ok(first.stop())
+		r.ok(first.Stop())
 		r.start("b", func(c *bus.Config) { c.Incarnation = 2 }, serving("svc", where("second")))
 		r.call(a, &bus.Message{Topic: "svc", Node: "b"}, "second", bus.Retry(quick))
 		r.call(a, msg("svc", ""), "second", bus.Retry(quick))

@@ -4,11 +4,9 @@
 package transporttest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/internal/testkit/busrig"
 )
 
 // Net is a network of its own: nodes of another Net are not reached.
@@ -56,7 +54,7 @@ func Run(t *testing.T, open func(t testing.TB) Net) {
 	for _, group := range []struct {
 		name  string
 		cases []testCase
-	}{{"calls", calls}, {"errors", failures}, {"deadlines", deadlines}, {"routes", routes}, {"dispatch", dispatches}, {"workers", workers}, {"events", eventCases}} {
+	}{{"calls", calls}, {"errors", failures}, {"deadlines", deadlines}, {"routes", routes}, {"dispatch", dispatches}, {"workers", workers}, {"events", eventCases}, {"slow", []testCase{{name: "bus-57 a slow consumer", run: slowConsumer}}}} {
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
 				t.Run(c.name, func(t *testing.T) { one(t, open, c) })
@@ -73,71 +71,45 @@ func RunBroker(t *testing.T, open func(t testing.TB) Net) {
 }
 
 func one(t *testing.T, open func(t testing.TB) Net, c testCase) {
-	net := open(t)
-	if _, ok := net.(Virtual); ok {
-		synctest.Test(t, func(t *testing.T) { c.run(newRig(t, open(t))) })
+	if _, ok := open(t).(Virtual); ok {
+		synctest.Test(t, func(t *testing.T) { c.run(newRig(t, open)) })
 		return
 	}
 	if c.long {
 		t.Skip("minutes long: in virtual time only")
 	}
-	c.run(newRig(t, net))
+	c.run(newRig(t, open))
 }
 
 // rig is a network with buses on it.
 type rig struct {
 	testing.TB
+	open    func(t testing.TB) Net
 	net     Net
 	virtual bool
+	wrap    func(x bus.Transport) bus.Transport // nil: as it is
 }
 
 // node is a bus that runs.
-type node struct {
-	*bus.Bus
-	log  *record
-	stop func() error // ends Run, and gives its error
+type node = busrig.Node
+
+func newRig(t testing.TB, open func(t testing.TB) Net) *rig {
+	net := open(t)
+	_, virtual := net.(Virtual)
+	return &rig{TB: t, open: open, net: net, virtual: virtual}
 }
 
-func newRig(t testing.TB, net Net) *rig {
-	_, virtual := net.(Virtual)
-	return &rig{TB: t, net: net, virtual: virtual}
-}
+// another is the same rig on another network.
+func (r *rig) another() *rig { return newRig(r.TB, r.open) }
 
 // start makes a bus and runs it until the check ends; set may change its configuration, serve what it is to serve.
 func (r *rig) start(name string, set func(c *bus.Config), serve ...func(b *bus.Bus)) *node {
 	r.Helper()
-	n := &node{log: &record{}}
-	cfg := bus.Config{Env: drover.Env{Node: name, Logger: slog.New(n.log)}}
-	if set != nil {
-		set(&cfg)
+	end := r.net.Open(r, name)
+	if r.wrap != nil {
+		end = r.wrap(end)
 	}
-	n.Bus = bus.New(r.net.Open(r, name), cfg)
-	for _, f := range serve {
-		f(n.Bus)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	var err error
-	go func() {
-		defer close(done)
-		err = n.Run(ctx)
-	}()
-	n.stop = func() error {
-		cancel()
-		<-done
-		return err
-	}
-	r.Cleanup(func() {
-		if err := n.stop(); err != nil {
-			r.Errorf("Run of %s: %v", name, err)
-		}
-	})
-	up, off := context.WithTimeout(context.Background(), 20*time.Second)
-	defer off()
-	if err := n.Ready(up); err != nil {
-		r.Fatalf("%s is not ready: %v", name, err)
-	}
-	return n
+	return busrig.Start(r, end, name, set, serve...)
 }
 
 // settle lets what is under way come to rest.
@@ -195,22 +167,16 @@ func fill(ep *bus.Endpoint, methods map[string]func(ctx context.Context, m *bus.
 	return ep
 }
 
-type handler = func(ctx context.Context, m *bus.Message) ([]byte, error)
+type handler = busrig.Handler
 
-// serving offers one method, "handle", at topic.
-func serving(topic string, f handler) func(b *bus.Bus) {
-	return func(b *bus.Bus) { b.Serve(topic, endpoint(map[string]handler{"handle": f})) }
-}
-
-func echo(_ context.Context, m *bus.Message) ([]byte, error) { return m.Body, nil }
-
-// silent answers when its caller has gone.
-func silent(ctx context.Context, _ *bus.Message) ([]byte, error) {
-	<-ctx.Done()
-	return nil, context.Cause(ctx)
-}
-
-func msg(topic, body string) *bus.Message { return &bus.Message{Topic: topic, Body: []byte(body)} }
+// Words of the checks.
+var (
+	serving = busrig.Serving
+	echo    = busrig.Echo
+	silent  = busrig.Silent
+	msg     = busrig.Msg
+	errOf   = busrig.ErrOf
+)
 
 // call is a Call whose answer must be want.
 func (r *rig) call(b *node, m *bus.Message, want string, opts ...bus.CallOption) {
@@ -271,32 +237,3 @@ func (l *list) all() []string {
 }
 
 func (l *list) String() string { return strings.Join(l.all(), " ") }
-
-// record keeps what a bus logs.
-type record struct {
-	mu    sync.Mutex
-	lines []slog.Record
-	text  bytes.Buffer
-}
-
-func (h *record) Enabled(context.Context, slog.Level) bool { return true }
-func (h *record) WithAttrs([]slog.Attr) slog.Handler       { return h }
-func (h *record) WithGroup(string) slog.Handler            { return h }
-func (h *record) Handle(ctx context.Context, r slog.Record) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.lines = append(h.lines, r)
-	return slog.NewTextHandler(&h.text, nil).Handle(ctx, r)
-}
-
-// at counts lines of a level.
-func (h *record) at(l slog.Level) (n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, r := range h.lines {
-		if r.Level == l {
-			n++
-		}
-	}
-	return n
-}
