@@ -155,4 +155,5 @@ type Resources struct {
 	MemoryMiB, MemoryMiBUsed int64
 	DiskMiB, DiskMiBUsed     int64
 	PerVM                    map[string]Resources // by VM id
+	Devices                  map[string][]string  // of the host: ids of what only one VM can have, by pool
 }

@@ -24,7 +24,8 @@ var ops = []string{
 	"store.leases.acquire", "store.leases.release",
 	"store.ledger.take", "store.ledger.done", "store.ledger.last",
 	opMembers + "join", opMembers + "beat", opMembers + "leave", opMembers + "list", opMembers + "mark", opMembers + "forget",
-	"store.tracker.hosts", "store.tracker.loadhost", "store.tracker.savehost", "store.tracker.putclaim", "store.tracker.setclaim",
+	"store.tracker.hosts", "store.tracker.loadhost", "store.tracker.savehost", "store.tracker.deletehost",
+	"store.tracker.putclaim", "store.tracker.setclaim", "store.tracker.settle",
 	"store.outbox.add", "store.outbox.claim", "store.outbox.done", "store.outbox.fail", "store.outbox.list",
 	opSend,
 }

@@ -111,12 +111,28 @@ func (a Amount) validate(field string) error {
 
 // Over lists the resources of which a is more than bound, each with what is free of it beside used. Zero always fits.
 func (a Amount) Over(used, bound Amount) (rs []Reason) {
+	if len(a.Extra) == 0 && within(a.VCPUs, used.VCPUs, bound.VCPUs) && within(a.MemoryMiB, used.MemoryMiB, bound.MemoryMiB) &&
+		within(a.DiskMiB, used.DiskMiB, bound.DiskMiB) {
+		return nil
+	}
 	for _, n := range names(a) {
-		if want, free := a.Get(n), free(bound.Get(n), used.Get(n)); want > 0 && want > free {
-			rs = append(rs, Reason{Resource: n, Free: free, Requested: want})
+		if want, b, u := a.Get(n), bound.Get(n), used.Get(n); !within(want, u, b) {
+			rs = append(rs, Reason{Resource: n, Free: free(b, u), Requested: want})
 		}
 	}
 	return rs
+}
+
+func within(want, used, bound int64) bool { return want <= 0 || want <= free(bound, used) }
+
+// Wraps tells whether a + b is more than an int64 holds, and of what.
+func (a Amount) Wraps(b Amount) (resource string, wraps bool) {
+	for _, n := range names(a, b) {
+		if x, y := a.Get(n), b.Get(n); x > 0 && y > math.MaxInt64-x {
+			return n, true
+		}
+	}
+	return "", false
 }
 
 func free(bound, used int64) int64 {
@@ -128,12 +144,16 @@ func free(bound, used int64) int64 {
 
 // Reason says why a request does not fit.
 type Reason struct {
-	Resource        string
+	Resource        string // "device " and the pool for devices; "host" if Detail says it all
 	Free, Requested int64
+	Detail          string
 }
 
 // String is for people: "memory: free 8192 MiB < requested 16384 MiB".
 func (r Reason) String() string {
+	if r.Detail != "" {
+		return r.Resource + ": " + r.Detail
+	}
 	unit := ""
 	if r.Resource == Memory || r.Resource == Disk {
 		unit = " MiB"

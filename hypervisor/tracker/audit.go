@@ -7,10 +7,11 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover"
-	"github.com/drover-cloud/drover/hypervisor"
+	"github.com/drover-cloud/drover/internal/watchlock"
 	"github.com/drover-cloud/drover/store"
 )
 
@@ -22,15 +23,18 @@ type Report struct {
 	Notes []Note
 }
 
-// auditing is the state of one host's audits on this node; mu guards it, but done's audit alone uses the rest.
+// auditing is the state of one host's audits on this node. It is replaced, never changed.
 type auditing struct {
-	next     time.Time
-	since    time.Time     // of the first or the last successful one
-	done     chan struct{} // of the one that runs, nil if none
-	report   Report        // of the last one
-	err      error
-	suspects []string
-	noted    []Note
+	base, next time.Time     // when the next one should be, without and with jitter
+	since      time.Time     // of the first sight or the last success
+	began      time.Time     // of the one that runs
+	done       chan struct{} // of the one that runs, nil if none
+	report     Report        // of the last one
+	err        error
+	stale      bool // the last one could not read the host
+	suspects   []string
+	missing    map[Miss]time.Time
+	running    map[string]bool // VMs with a process, as of the last success
 }
 
 // Audit compares the rows of a host with what it reports, now. Concurrent calls for a host share one run.
@@ -38,7 +42,7 @@ func (t *Tracker) Audit(ctx context.Context, host string) (Report, error) {
 	if ctx.Err() != nil {
 		return Report{}, context.Cause(ctx)
 	}
-	hosts, err := t.hosts(ctx)
+	hosts, err := t.listed(ctx)
 	if err != nil {
 		return Report{}, err
 	}
@@ -46,46 +50,69 @@ func (t *Tracker) Audit(ctx context.Context, host string) (Report, error) {
 	if i < 0 {
 		return Report{}, fmt.Errorf("%w: host %s", ErrNotFound, host)
 	}
-	a, done := t.begin(hosts[i])
-	select {
-	case <-done:
-	case <-ctx.Done():
+	h, done, err := t.begin(ctx, context.Background(), hosts[i], func() {})
+	if err != nil {
+		return Report{}, err
 	}
-	if ctx.Err() != nil {
-		return Report{}, context.Cause(ctx)
+	if err := await(ctx, done); err != nil {
+		return Report{}, err
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	a := h.audit.Load()
 	return a.report, a.err
 }
 
-// Run audits until ctx ends.
-func (t *Tracker) Run(ctx context.Context) error { return drover.Loop(ctx, t.env, nil, t) }
+// Run audits until ctx ends, and follows the hosts' connections: one that is lost disables its host, until it is back.
+func (t *Tracker) Run(ctx context.Context) error {
+	ended := make(chan struct{})
+	t.env.Go("tracker/locks", func() {
+		defer close(ended)
+		_ = t.watch.Run(ctx)
+	})
+	err := drover.Loop(ctx, t.env, t.wake, &runner{t: t, life: ctx, follows: map[string]*following{}})
+	if ctx.Err() != nil {
+		<-ended
+	}
+	return err
+}
 
 // Step does the audits that are due, in order of host ids, and tells when the next one is. A host that fails is logged and
 // tried again when it is due next.
 func (t *Tracker) Step(ctx context.Context) (time.Time, error) {
-	hosts, err := t.hosts(ctx)
+	if ctx.Err() != nil {
+		return time.Time{}, context.Cause(ctx)
+	}
+	hosts, err := t.listed(ctx)
 	if err != nil {
 		return time.Time{}, err
 	}
+	return t.step(ctx, hosts)
+}
+
+func (t *Tracker) step(ctx context.Context, hosts []Host) (time.Time, error) {
+	t.gone(hosts)
 	now := t.env.Clock.Now()
 	next := now.Add(t.cfg.Spacing)
+	places := make(chan struct{}, t.cfg.Parallel)
 	var running []<-chan struct{}
 	for _, h := range hosts {
-		if due := t.due(h.ID, now); due.After(now) {
+		if due := t.due(h.ID); due.After(now) {
 			if due.Before(next) {
 				next = due
 			}
 			continue
 		}
-		if len(running) == t.cfg.Parallel {
-			if err := await(ctx, running[0]); err != nil {
-				return time.Time{}, err
-			}
-			running = running[1:]
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
 		}
-		_, done := t.begin(h)
+		if ctx.Err() != nil {
+			return time.Time{}, context.Cause(ctx)
+		}
+		free := func() { <-places }
+		_, done, err := t.begin(ctx, ctx, h, free)
+		if err != nil {
+			return time.Time{}, err
+		}
 		running = append(running, done)
 	}
 	for _, done := range running {
@@ -93,6 +120,7 @@ func (t *Tracker) Step(ctx context.Context) (time.Time, error) {
 			return time.Time{}, err
 		}
 	}
+	t.measure(ctx)
 	return next, nil
 }
 
@@ -107,7 +135,8 @@ func await(ctx context.Context, done <-chan struct{}) error {
 	return nil
 }
 
-func (t *Tracker) hosts(ctx context.Context) ([]Host, error) {
+// listed asks for the hosts, and sorts them.
+func (t *Tracker) listed(ctx context.Context) ([]Host, error) {
 	if t.cfg.Hosts == nil {
 		return nil, nil
 	}
@@ -116,200 +145,133 @@ func (t *Tracker) hosts(ctx context.Context) ([]Host, error) {
 		return nil, fmt.Errorf("tracker: hosts: %w", err)
 	}
 	hosts = slices.Clone(hosts)
-	slices.SortFunc(hosts, func(a, b Host) int {
-		if a.ID < b.ID {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(hosts, func(a, b Host) int { return strings.Compare(a.ID, b.ID) })
 	return hosts, nil
 }
 
-func (t *Tracker) of(host string, now time.Time) *auditing {
-	a := t.audits[host]
-	if a == nil {
-		a = &auditing{since: now}
-		t.audits[host] = a
+// gone stops minding the audits of hosts that are no longer listed; what they hold stays.
+func (t *Tracker) gone(hosts []Host) {
+	listed := map[string]bool{}
+	for _, h := range hosts {
+		listed[h.ID] = true
 	}
-	return a
+	absent := func(id string, h *host) bool { return !listed[id] && h.audit.Load().done == nil }
+	for id, h := range *t.hosts.Load() {
+		if absent(id, h) && !h.audit.Load().since.IsZero() {
+			t.locked("hosts", func() {
+				if absent(id, h) {
+					h.audit.Store(&auditing{})
+				}
+			})
+		}
+	}
 }
 
-func (t *Tracker) due(host string, now time.Time) time.Time {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.of(host, now).next
+// due is when the host's next audit is; zero: now.
+func (t *Tracker) due(host string) time.Time {
+	if h := t.host(host); h != nil {
+		return h.audit.Load().next
+	}
+	return time.Time{}
 }
 
-// begin starts an audit unless one runs; it has its own deadline and no caller's context.
-func (t *Tracker) begin(h Host) (*auditing, <-chan struct{}) {
+// begin starts an audit unless one runs. It lives as long as life, at most AuditTimeout. over is called when it ends, or at once
+// if none was started.
+func (t *Tracker) begin(ctx, life context.Context, of Host, over func()) (h *host, done chan struct{}, err error) {
 	now := t.env.Clock.Now()
 	jitter := time.Duration(float64(t.cfg.Spacing) * 0.05 * rand.New(t.env.Rand).Float64())
-	t.mu.Lock()
-	a := t.of(h.ID, now)
-	if a.done != nil {
-		defer t.mu.Unlock()
-		return a, a.done
-	}
-	done := make(chan struct{})
-	a.done = done
-	a.next = now.Add(t.cfg.Spacing - jitter)
-	t.mu.Unlock()
-	t.env.Go("tracker/audit/"+h.ID, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), t.cfg.AuditTimeout)
-		defer cancel()
-		report, err := t.audit(ctx, h, a.suspects)
-		t.count(ctx, t.passes, err)
-		if err != nil {
-			t.env.Logger.Warn("tracker: audit failed", "host", h.ID, "err", err)
+	begun := false
+	err = t.lock.Do(ctx, watchlock.Holder{Op: "audit", Host: of.ID}, func() {
+		h = t.known(of.ID)
+		a := *h.audit.Load()
+		if done = a.done; done != nil {
+			return
 		}
-		t.finish(a, report, err)
+		done, begun = make(chan struct{}), true
+		if a.since.IsZero() {
+			a.since = now
+		}
+		if !a.next.After(now) {
+			if a.base = a.base.Add(t.cfg.Spacing); a.base.Before(now) {
+				a.base = now.Add(t.cfg.Spacing)
+			}
+			a.next = a.base.Add(-jitter)
+		}
+		a.done, a.began = done, now
+		h.audit.Store(&a)
+	})
+	if err != nil || !begun {
+		over()
+		return h, done, err
+	}
+	t.env.Go("tracker/audit/"+of.ID, func() {
+		t.run(life, of, h)
+		over()
 		close(done)
 	})
-	return a, done
+	return h, done, nil
 }
 
-func (t *Tracker) finish(a *auditing, report Report, err error) {
-	now := t.env.Clock.Now()
-	t.mu.Lock()
-	a.done, a.report, a.err = nil, report, err
-	if err != nil {
-		t.mu.Unlock()
-		return
-	}
-	before := a.noted
-	a.since, a.noted, a.suspects = now, report.Notes, nil
-	for _, n := range report.Notes {
-		if n.Kind == Suspect || n.Kind == Orphan {
-			a.suspects = append(a.suspects, n.Workload)
-		}
-	}
-	t.mu.Unlock()
-	for _, n := range report.Notes {
-		if n.Kind != Suspect && n.Kind != Expire && !slices.Contains(before, n) {
-			level := slog.LevelWarn
-			if n.Kind == Drift {
-				level = slog.LevelError
-			}
-			t.env.Logger.Log(context.Background(), level, "tracker: "+string(n.Kind),
-				"host", report.Usage.Host, "vm", n.Workload, "claim", n.ID, "detail", n.Detail)
-		}
-	}
-}
-
-func (t *Tracker) audit(ctx context.Context, h Host, suspects []string) (Report, error) {
-	able, ok := h.Driver.(hypervisor.Resourcer)
-	if !ok {
-		return Report{}, fmt.Errorf("tracker: host %s: %w: no resources", h.ID, hypervisor.ErrUnsupported)
-	}
-	res, err := able.Resources(ctx)
+// run is one audit.
+func (t *Tracker) run(life context.Context, of Host, h *host) {
+	ctx, cancel := context.WithTimeout(life, t.cfg.AuditTimeout)
+	defer cancel()
+	ctx, span := t.meter.tracer.Start(ctx, "tracker.audit")
+	a := h.audit.Load()
+	f, err := t.audit(ctx, of, h, a)
+	t.meter.audited(ctx, of.ID, t.env.Clock.Now().Sub(a.began), f.report, err)
+	span.End()
 	switch {
-	case err != nil:
-		return Report{}, fmt.Errorf("tracker: host %s: %w", h.ID, err)
-	case res.VCPUs <= 0:
-		return Report{}, fmt.Errorf("tracker: host %s: %w", h.ID, invalid("VCPUs", "host reports none"))
-	case res.MemoryMiB <= 0:
-		return Report{}, fmt.Errorf("tracker: host %s: %w", h.ID, invalid("MemoryMiB", "host reports none"))
+	case errors.Is(err, store.ErrConflict):
+		t.env.Logger.Debug("tracker: audit left to the next pass", "host", of.ID, "err", err)
+	case err != nil && life.Err() == nil:
+		t.env.Logger.Warn("tracker: audit failed", "host", of.ID, "err", err)
 	}
-	for range maxConflicts {
-		report, err := t.compare(ctx, h.ID, res, suspects)
-		if !errors.Is(err, store.ErrConflict) {
-			return report, err
-		}
-	}
-	return Report{}, fmt.Errorf("tracker: host %s: %w: too many changes meanwhile", h.ID, store.ErrConflict)
+	t.log(of.ID, a.report.Notes, f.report.Notes)
+	t.finish(h, f, err)
 }
 
-// compare is one try: read, compute, apply. A claim made in between is a conflict.
-func (t *Tracker) compare(ctx context.Context, host string, res hypervisor.Resources, suspects []string) (Report, error) {
-	in := Inputs{
-		Resources: res, Suspects: suspects,
-		Ratios: t.cfg.Ratios, Reserved: *t.cfg.Reserved, Overhead: t.cfg.Overhead,
-	}
-	err := t.cfg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
-		in.Now = tx.Now()
-		in.Record, in.Rows, err = t.cfg.Store.LoadHost(ctx, tx, host)
-		if errors.Is(err, ErrNotFound) {
-			in.Record, in.Rows, err = Record{Host: host, Enabled: true}, nil, nil
-		}
-		return err
-	})
-	if err != nil {
-		return Report{}, err
-	}
-	usage, notes := Compute(in)
-	next := in.Record
-	next.Capacity, next.Orphans = usage.Capacity, usage.Orphans
-	next.Used, next.Running, next.InFlight = usage.Used, usage.Running, usage.InFlight
-	next.Seen = seen(in.Rows, res)
-	if changed(in.Record, next) {
-		err := t.cfg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
-			next, err = t.cfg.Store.SaveHost(ctx, tx, next)
-			return err
-		})
-		if err != nil {
-			return Report{}, err
-		}
-	}
-	t.publish(next)
-	if err := t.apply(ctx, notes); err != nil {
-		return Report{}, err
-	}
-	if now, ok := t.Usage(host); ok {
-		usage = now
-	}
-	return Report{usage, notes}, nil
-}
-
-func changed(a, b Record) bool {
-	return a.Generation == 0 || !a.Capacity.Equal(b.Capacity) || !a.Orphans.Equal(b.Orphans) || !a.Used.Equal(b.Used) ||
-		a.Running != b.Running || a.InFlight != b.InFlight || !slices.Equal(a.Seen, b.Seen)
-}
-
-// seen is which workloads without an allocation run.
-func seen(rows []Row, res hypervisor.Resources) (ws []string) {
-	for _, row := range rows {
-		if _, runs := res.PerVM[row.Workload]; runs && row.State != Committed {
-			ws = append(ws, row.Workload)
-		}
-	}
-	slices.Sort(ws)
-	return slices.Compact(ws)
-}
-
-// apply settles claims that are over. One that was settled meanwhile is as good.
-func (t *Tracker) apply(ctx context.Context, notes []Note) error {
-	for _, n := range notes {
-		var err error
-		switch n.Kind {
-		case Adopt:
-			err = t.alone(ctx, Change{ID: n.ID, From: []State{Held, Expired}, To: Committed, Late: true})
-		case Expire:
-			err = t.alone(ctx, Change{ID: n.ID, From: []State{Held}, To: Expired, Late: true})
-		}
-		if err != nil && !errors.Is(err, ErrMismatch) && !errors.Is(err, ErrNotFound) {
-			return err
-		}
-	}
-	return nil
-}
-
-// Health is ready while every host has been audited in the last three spacings, degraded up to ten, then failing.
-func (t *Tracker) Health() drover.Health {
+// finish notes what came of an audit.
+func (t *Tracker) finish(h *host, f finding, err error) {
 	now := t.env.Clock.Now()
-	h := drover.Health{Name: "tracker", State: "ready"}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, host := range sortedKeys(t.audits) {
-		a := t.audits[host]
-		age := now.Sub(a.since)
-		if age < 3*t.cfg.Spacing || h.State != "ready" && !a.since.Before(h.Since) {
+	t.locked("audit", func() {
+		a := *h.audit.Load()
+		a.done, a.err, a.stale = nil, err, f.unread
+		if err == nil || f.unread {
+			a.report = f.report
+		}
+		if err == nil {
+			a.since, a.suspects, a.running = now, nil, f.running
+			missing := map[Miss]time.Time{}
+			for _, n := range f.report.Notes {
+				switch n.Kind {
+				case Suspect, Orphan:
+					a.suspects = append(a.suspects, n.Workload)
+				case Missing, Leaked:
+					m := Miss{n.ID, n.Epoch}
+					if since, before := a.missing[m]; before {
+						missing[m] = since
+					} else {
+						missing[m] = f.now
+					}
+				}
+			}
+			a.missing = missing
+		}
+		h.audit.Store(&a)
+	})
+}
+
+// log tells notes that are new.
+func (t *Tracker) log(host string, before, notes []Note) {
+	for _, n := range notes {
+		if n.Kind == Suspect || n.Kind == Expire || n.Kind == Missing || n.Kind == Unread || slices.Contains(before, n) {
 			continue
 		}
-		h.State, h.Since = "degraded", a.since
-		if age >= 10*t.cfg.Spacing {
-			h.State = "failing"
+		level := slog.LevelWarn
+		if n.Kind == Drift {
+			level = slog.LevelError
 		}
-		h.Err = fmt.Errorf("tracker: audit of %s stalled since %s", host, a.since.UTC().Format(time.RFC3339))
+		t.env.Logger.Log(context.Background(), level, "tracker: "+string(n.Kind), "host", host, "vm", n.Workload, "claim", n.ID, "detail", n.Detail)
 	}
-	return h
 }

@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/drover-cloud/drover/hypervisor"
+	"github.com/drover-cloud/drover/internal/watchlock"
 	"github.com/drover-cloud/drover/store"
 )
 
@@ -18,10 +20,13 @@ type Request struct {
 	Host     string
 	Workload string // the VM
 	Amount   Amount
+	Devices  map[string]int   // how many exclusive devices, by pool
 	Limits   map[string]int64 // by resource, instead of capacity × ratio
 	Epoch    int64            // of the job: job.Token(ctx).Epoch
 	Owner    string           // for people
 	TTL      time.Duration    // default Config.TTL
+
+	from string // of a move
 }
 
 // Claim is a row with the host's usage after it.
@@ -50,24 +55,35 @@ func (r Request) validate() error {
 			return invalid("Limits", n+" is negative")
 		}
 	}
+	for _, pool := range sortedKeys(r.Devices) {
+		if r.Devices[pool] < 0 {
+			return invalid("Devices", pool+" is negative")
+		}
+	}
 	return r.Amount.validate("Amount")
 }
 
 // Claim reserves room until it is committed, aborted, or its TTL is over. The same ID again gives the same row, with a higher
 // epoch recorded; see Store.PutClaim for what is refused: ErrNoRoom, ErrNotFound, ErrDisabled, ErrMismatch, ErrStaleEpoch.
-// After an error of the context or the connection the row may be there: repeat with the same ID, or let it expire.
-func (t *Tracker) Claim(ctx context.Context, r Request) (Claim, error) {
+// An error that is hypervisor.ErrOutcomeUnknown means that the row may be there: repeat with the same ID, or let it expire.
+func (t *Tracker) Claim(ctx context.Context, r Request) (c Claim, err error) {
+	begun := t.env.Clock.Now()
+	ctx, span := t.meter.tracer.Start(ctx, "tracker.claim", trace.WithAttributes(attribute.String("host", r.Host)))
+	defer func() {
+		span.SetAttributes(attribute.Int64("generation", c.Usage.Generation))
+		span.End()
+		t.meter.claimed(ctx, t.env.Clock.Now().Sub(begun), err)
+	}()
 	var row Row
 	var rec Record
-	err := t.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
-		row, rec, err = t.claim(ctx, tx, r)
+	err = t.write(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		row, rec, err = t.put(ctx, tx, r)
 		return err
 	})
-	t.count(ctx, t.claims, err)
 	if err != nil {
 		return Claim{}, err
 	}
-	t.publish(rec)
+	t.publish(ctx, watchlock.Holder{Op: "claim", Host: r.Host, Claim: r.ID}, rec)
 	return Claim{row, t.arithmetic().usage(rec)}, nil
 }
 
@@ -76,34 +92,40 @@ func (t *Tracker) ClaimTx(ctx context.Context, tx store.Tx, r Request) (Claim, e
 	if ctx.Err() != nil {
 		return Claim{}, context.Cause(ctx)
 	}
-	row, rec, err := t.claim(ctx, tx, r)
+	row, rec, err := t.put(ctx, tx, r)
 	if err != nil {
 		return Claim{}, err
 	}
 	return Claim{row, t.arithmetic().usage(rec)}, nil
 }
 
-func (t *Tracker) claim(ctx context.Context, tx store.Tx, r Request) (row Row, rec Record, err error) {
+func (t *Tracker) put(ctx context.Context, tx store.Tx, r Request) (row Row, rec Record, err error) {
 	if err := r.validate(); err != nil {
 		return row, rec, err
 	}
-	seen, ok := t.snapshot(r.Host)
-	if !ok {
-		if seen, _, err = t.cfg.Store.LoadHost(ctx, tx, r.Host); err != nil {
-			return row, rec, err
-		}
+	amount := t.loaded(r.Amount)
+	if err := amount.validate("Amount with overhead"); err != nil {
+		return row, rec, err
+	}
+	if s, ok := t.snapshot(r.Host); ok {
+		rec = s.Record
+	} else if rec, _, err = t.cfg.Store.LoadHost(ctx, tx, r.Host); err != nil {
+		return row, rec, err
 	}
 	orDefault(&r.TTL, t.cfg.TTL)
 	row = Row{
-		ID: r.ID, Host: r.Host, Workload: r.Workload, Amount: t.loaded(r.Amount), Epoch: r.Epoch, Owner: r.Owner,
+		ID: r.ID, Host: r.Host, Workload: r.Workload, Role: Current, From: r.from, Amount: amount, Epoch: r.Epoch, Owner: r.Owner,
 	}
-	return t.cfg.Store.PutClaim(ctx, tx, row, t.arithmetic().bound(seen, r.Limits), r.TTL)
+	if r.from != "" {
+		row.Role = Incoming
+	}
+	return t.cfg.Store.PutClaim(ctx, tx, Put{Row: row, Devices: r.Devices, Bound: t.arithmetic().bound(rec, r.Limits), TTL: r.TTL})
 }
 
 // Commit makes a held claim its workload's allocation. Repeated with the same epoch it is nil. ErrExpired means that the room
 // may be somebody else's: do not go on.
 func (t *Tracker) Commit(ctx context.Context, id string, epoch int64) error {
-	return t.alone(ctx, commit(id, epoch))
+	return t.alone(ctx, "commit", commit(id, epoch))
 }
 
 // CommitTx is Commit in the caller's transaction.
@@ -113,7 +135,7 @@ func (t *Tracker) CommitTx(ctx context.Context, tx store.Tx, id string, epoch in
 
 // Abort gives a claim that was not committed back; of an unknown one it is nil.
 func (t *Tracker) Abort(ctx context.Context, id string, epoch int64) error {
-	return known(t.alone(ctx, abort(id, epoch)))
+	return known(t.alone(ctx, "abort", abort(id, epoch)))
 }
 
 // AbortTx is Abort in the caller's transaction.
@@ -123,7 +145,7 @@ func (t *Tracker) AbortTx(ctx context.Context, tx store.Tx, id string, epoch int
 
 // Renew lets a held claim live for another TTL from now.
 func (t *Tracker) Renew(ctx context.Context, id string, epoch int64) error {
-	return t.alone(ctx, t.renew(id, epoch))
+	return t.alone(ctx, "renew", t.renew(id, epoch))
 }
 
 // RenewTx is Renew in the caller's transaction.
@@ -131,10 +153,10 @@ func (t *Tracker) RenewTx(ctx context.Context, tx store.Tx, id string, epoch int
 	return t.change(ctx, tx, t.renew(id, epoch))
 }
 
-// Release gives a workload's room on a host back, held or committed: it was deleted, or its host is confirmed fenced. Of an
-// unknown one it is nil.
+// Release gives all that a workload holds on a host back: it was deleted, or its host is confirmed fenced. Of an unknown one it
+// is nil.
 func (t *Tracker) Release(ctx context.Context, host, workload string, epoch int64) error {
-	return known(t.alone(ctx, release(host, workload, epoch)))
+	return known(t.alone(ctx, "release", release(host, workload, epoch)))
 }
 
 // ReleaseTx is Release in the caller's transaction.
@@ -191,85 +213,48 @@ func (t *Tracker) change(ctx context.Context, tx store.Tx, c Change) error {
 	return err
 }
 
-func (t *Tracker) alone(ctx context.Context, c Change) error {
+// alone is a change in a transaction of its own.
+func (t *Tracker) alone(ctx context.Context, op string, c Change) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
 	var rec Record
-	err := t.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+	err := t.write(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		_, rec, err = t.cfg.Store.SetClaim(ctx, tx, c)
 		return err
 	})
 	if err == nil {
-		t.publish(rec)
+		t.publish(ctx, watchlock.Holder{Op: op, Host: rec.Host, Claim: c.ID}, rec)
 	}
 	return err
 }
 
-func (t *Tracker) inTx(ctx context.Context, f func(ctx context.Context, tx store.Tx) error) error {
+// write runs f in a transaction. If that fails after f has done its part, it may have been committed.
+func (t *Tracker) write(ctx context.Context, f func(ctx context.Context, tx store.Tx) error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return t.cfg.Tx.InTx(ctx, f)
+	done := false
+	err := t.cfg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		done = false
+		err := f(ctx, tx)
+		done = err == nil
+		return err
+	})
+	if err != nil && done && !errors.Is(err, store.ErrConflict) {
+		return fmt.Errorf("tracker: %w: %w", hypervisor.ErrOutcomeUnknown, err)
+	}
+	return err
 }
 
-// Claims lists the rows of a host, sorted by ID.
+// Claims lists the rows of a host, sorted by ID. An unknown host is ErrNotFound.
 func (t *Tracker) Claims(ctx context.Context, host string) (rows []Row, err error) {
-	err = t.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	err = t.cfg.Tx.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		_, rows, err = t.cfg.Store.LoadHost(ctx, tx, host)
 		return err
 	})
 	return rows, err
-}
-
-func (t *Tracker) count(ctx context.Context, c metric.Int64Counter, err error) {
-	c.Add(ctx, 1, metric.WithAttributes(attribute.String("result", result(err))))
-}
-
-func result(err error) string {
-	switch {
-	case err == nil:
-		return "ok"
-	case errors.Is(err, ErrNoRoom):
-		return "no-room"
-	case errors.Is(err, ErrInvalid):
-		return "invalid"
-	case errors.Is(err, ErrStaleEpoch):
-		return "stale"
-	}
-	return "error"
-}
-
-// Disable refuses new claims on host; what is there goes on. reason is shown to who is refused.
-func (t *Tracker) Disable(ctx context.Context, host, reason string) error {
-	if reason == "" {
-		return invalid("reason", "is empty")
-	}
-	return t.enable(ctx, host, false, reason)
-}
-
-// Enable ends Disable.
-func (t *Tracker) Enable(ctx context.Context, host string) error {
-	return t.enable(ctx, host, true, "")
-}
-
-func (t *Tracker) enable(ctx context.Context, host string, on bool, reason string) error {
-	var saved Record
-	err := t.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		r, _, err := t.cfg.Store.LoadHost(ctx, tx, host)
-		if err != nil {
-			return err
-		}
-		if saved = r; r.Enabled == on && r.Reason == reason {
-			return nil
-		}
-		r.Enabled, r.Reason = on, reason
-		saved, err = t.cfg.Store.SaveHost(ctx, tx, r)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("tracker: host %s: %w", host, err)
-	}
-	t.publish(saved)
-	return nil
 }

@@ -8,11 +8,12 @@ import (
 // What the tracker's methods return, wrapped.
 var (
 	ErrNoRoom     = errors.New("tracker: no room")       // *NoRoom
-	ErrNotFound   = errors.New("tracker: not found")     // unknown host or claim
+	ErrNotFound   = errors.New("tracker: not found")     // unknown host, claim or workload
 	ErrDisabled   = errors.New("tracker: host disabled") // nothing was touched
 	ErrMismatch   = errors.New("tracker: other claim")   // same ID, other host, workload, amount or state
 	ErrExpired    = errors.New("tracker: claim expired") // the caller must not go on
 	ErrStaleEpoch = errors.New("tracker: stale epoch")   // below the row's
+	ErrInUse      = errors.New("tracker: host in use")   // it has counted rows
 	ErrInvalid    = errors.New("tracker: invalid")       // *FieldError
 )
 

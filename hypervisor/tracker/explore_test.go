@@ -22,7 +22,16 @@ func (big) Resources(context.Context) (hypervisor.Resources, error) {
 
 // Three nodes claim at once on two hosts of 8 places: whatever the order, 16 of 40 get one and the sums are right.
 func TestExploreClaims(t *testing.T) {
-	testkit.Explore(t, 1000, func(w *testkit.World) {
+	t.Run("trk-30 forty claims on two hosts", exploreClaims)
+	t.Run("trk-31 any interleaving", exploreProperty)
+	t.Run("trk-22 trk-43 moves and audits", exploreMoves)
+	t.Run("trk-41 no call under a lock", exploreLocks)
+	t.Run("trk-50 crash at each call", exploreCrashes)
+}
+
+func exploreClaims(t *testing.T) {
+	testkit.Explore(t, seeds(100), func(w *testkit.World) {
+		w.TrackerInvariants()
 		hosts := []string{"h1", "h2"}
 		got, full := 0, 0
 		var last *testkit.Node

@@ -2,19 +2,18 @@ package tracker
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"sync"
+	"sync/atomic"
 	"time"
-
-	"go.opentelemetry.io/otel/metric"
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/hypervisor"
+	"github.com/drover-cloud/drover/internal/watchlock"
 	"github.com/drover-cloud/drover/store"
 )
 
-// Host is one that an audit reads. Its Driver needs the ability hypervisor.Resourcer.
+// Host is one that an audit reads. Its Driver's ability hypervisor.Resourcer gives capacity and use; without it the capacity is what
+// SetCapacity says, and nothing is an orphan.
 type Host struct {
 	ID     string
 	Driver hypervisor.Driver
@@ -22,29 +21,37 @@ type Host struct {
 
 // Config of a Tracker. Tx and Store are required.
 type Config struct {
-	Env          drover.Env
-	Tx           store.Runner
-	Store        Store
-	Hosts        func(ctx context.Context) ([]Host, error) // what to audit; nil = nothing
-	Ratios       map[string]float64                        // of capacity, by resource; default VCPUs 4, else 1
-	Reserved     *Amount                                   // kept free on each host; nil = 512 MiB of memory
-	Overhead     func(Amount) Amount                       // added to every request and orphan; nil = none
-	TTL          time.Duration                             // of a claim; default 10m
-	Spacing      time.Duration                             // between audits of a host; default 60s
-	AuditTimeout time.Duration                             // default 50s
-	Parallel     int                                       // audits at once; default 8
+	Env   drover.Env
+	Tx    store.Runner
+	Store Store
+	Hosts func(ctx context.Context) ([]Host, error) // what to audit; nil = nothing
+
+	// Workloads lists what should be on a host. nil = nobody knows: rows whose VM is gone are reported, not released.
+	Workloads func(ctx context.Context, host string) ([]string, error)
+
+	Ratios       map[string]float64  // of capacity, by resource; default VCPUs 4, else 1
+	Reserved     *Amount             // kept free on each host; nil = 512 MiB of memory
+	Overhead     func(Amount) Amount // added to every request and orphan; nil = none. It must be quick and always give the same
+	TTL          time.Duration       // of a claim; default 10m
+	Spacing      time.Duration       // between audits of a host; default 60s
+	AuditTimeout time.Duration       // default 50s
+	Parallel     int                 // audits at once; default 8
+	HostMetrics  bool                // label used, free and orphans with the host instead of their sums
 }
 
 // Tracker claims room on hosts. All methods are safe for concurrent use.
 type Tracker struct {
-	cfg    Config
-	env    drover.Env
-	claims metric.Int64Counter
-	passes metric.Int64Counter
+	cfg   Config
+	env   drover.Env
+	meter meter
 
-	mu     sync.Mutex // guards memory only: never held across a call
-	snaps  map[string]Record
-	audits map[string]*auditing
+	// lock guards writing of what follows, and what is arithmetic on memory: no call and no waiting under it. All is read without.
+	watch    *watchlock.Watch
+	lock     *watchlock.Lock
+	hosts    atomic.Pointer[map[string]*host] // replaced when a host is new or removed
+	watchers []*watcher                       // read under lock, too
+
+	wake chan struct{} // a host's connection was lost or is back
 }
 
 // New checks cfg; a bad field is a *FieldError.
@@ -58,7 +65,7 @@ func New(cfg Config) (*Tracker, error) {
 		return nil, invalid("TTL, Spacing, AuditTimeout, Parallel", "must not be negative")
 	}
 	for _, n := range sortedKeys(cfg.Ratios) {
-		if cfg.Ratios[n] <= 0 {
+		if !(cfg.Ratios[n] > 0) {
 			return nil, invalid("Ratios", n+" must be above 0")
 		}
 	}
@@ -70,25 +77,17 @@ func New(cfg Config) (*Tracker, error) {
 	}
 	cfg.Ratios = maps.Clone(cfg.Ratios)
 	if cfg.Overhead == nil {
-		cfg.Overhead = func(a Amount) Amount { return Amount{} }
+		cfg.Overhead = func(Amount) Amount { return Amount{} }
 	}
 	orDefault(&cfg.TTL, 10*time.Minute)
 	orDefault(&cfg.Spacing, time.Minute)
 	orDefault(&cfg.AuditTimeout, 50*time.Second)
 	orDefault(&cfg.Parallel, 8)
-	t := &Tracker{
-		cfg: cfg, env: cfg.Env.Defaults(),
-		snaps: map[string]Record{}, audits: map[string]*auditing{},
-	}
-	meter := t.env.Meter.Meter("github.com/drover-cloud/drover/hypervisor/tracker")
-	var err error
-	if t.claims, err = meter.Int64Counter("drover.tracker.claims"); err != nil {
-		return nil, fmt.Errorf("tracker: %w", err)
-	}
-	if t.passes, err = meter.Int64Counter("drover.tracker.audits"); err != nil {
-		return nil, fmt.Errorf("tracker: %w", err)
-	}
-	return t, nil
+	t := &Tracker{cfg: cfg, env: cfg.Env.Defaults(), wake: make(chan struct{}, 1)}
+	t.hosts.Store(&map[string]*host{})
+	t.watch = watchlock.New(t.env, "tracker")
+	t.lock = t.watch.Lock("snapshots")
+	return t, t.meter.init(t.env)
 }
 
 func orDefault[T comparable](p *T, d T) {
@@ -108,8 +107,9 @@ type Usage struct {
 	Running, InFlight int
 	Enabled           bool
 	Reason            string // why it is disabled
+	Stale             bool   // the last audit could not read the host
 	Generation        int64
-	At                time.Time // of the last audit that changed something
+	At                time.Time // of the last change
 }
 
 // arithmetic is what of Config the sums need.
@@ -150,7 +150,10 @@ func scaled(v int64, ratio float64) int64 {
 	if ratio == 1 {
 		return v
 	}
-	return int64(float64(v) * ratio)
+	if x := float64(v) * ratio; x < maxAmount {
+		return int64(x)
+	}
+	return maxAmount
 }
 
 func (a arithmetic) usage(r Record) Usage {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/store"
@@ -77,29 +76,53 @@ func (k trackers) SaveHost(_ context.Context, x store.Tx, r tracker.Record) (tra
 	return r, nil
 }
 
-func (k trackers) PutClaim(_ context.Context, x store.Tx, r tracker.Row, bound tracker.Amount, ttl time.Duration,
-) (tracker.Row, tracker.Record, error) {
+func (k trackers) DeleteHost(_ context.Context, x store.Tx, host string, generation int64) error {
+	t, err := k.s.of(x)
+	if err != nil {
+		return err
+	}
+	rec := k.s.tracker.hosts[host]
+	if rec == nil {
+		return fmt.Errorf("%w: host %s", tracker.ErrNotFound, host)
+	}
+	rows := k.rows(host)
+	if err := book.Deletable(*rec, rows, generation, t.now); err != nil {
+		return err
+	}
+	put(t, &k.s.tracker.hosts, host, nil)
+	for _, row := range rows {
+		put(t, &k.s.tracker.claims, row.ID, nil)
+	}
+	return nil
+}
+
+func (k trackers) PutClaim(_ context.Context, x store.Tx, c tracker.Put) (tracker.Row, tracker.Record, error) {
 	t, err := k.s.of(x)
 	if err != nil {
 		return tracker.Row{}, tracker.Record{}, err
 	}
+	r := c.Row
 	page := book.Page{ByID: k.s.tracker.claims[r.ID]}
 	if rec := k.s.tracker.hosts[r.Host]; rec != nil {
 		page.Found, page.Record = true, *rec
 	}
 	for _, row := range k.rows(r.Host) {
-		if row.Workload == r.Workload && row.Counted() {
+		if row.Workload == r.Workload && row.Role == r.Role && row.Counted() {
 			page.Same = &row
 		}
-		if row.State == tracker.Held && row.Expires.Before(t.now) {
+		if row.Over(t.now) {
 			page.Over = append(page.Over, row)
 		}
+		if len(row.Devices) > 0 {
+			page.Others = append(page.Others, row)
+		}
 	}
-	o, err := page.Put(r, bound, ttl, t.now)
+	o, err := page.Put(c, t.now)
 	if err != nil {
 		return tracker.Row{}, tracker.Record{}, err
 	}
-	return k.write(t, o)
+	k.write(t, o)
+	return o.Row, o.Record, nil
 }
 
 func (k trackers) SetClaim(_ context.Context, x store.Tx, c tracker.Change) (tracker.Row, tracker.Record, error) {
@@ -107,25 +130,61 @@ func (k trackers) SetClaim(_ context.Context, x store.Tx, c tracker.Change) (tra
 	if err != nil {
 		return tracker.Row{}, tracker.Record{}, err
 	}
-	row := k.s.tracker.claims[c.ID]
+	var rows []tracker.Row
 	if c.ID == "" {
-		for _, r := range k.rows(c.Host) {
-			if r.Workload == c.Workload && r.Counted() {
-				row = &r
-			}
-		}
+		rows = k.counted(c.Host, c.Workload)
+	} else if r := k.s.tracker.claims[c.ID]; r != nil {
+		rows = []tracker.Row{*r}
 	}
-	if row == nil {
+	if len(rows) == 0 {
 		return tracker.Row{}, tracker.Record{}, fmt.Errorf("%w: claim %s%s", tracker.ErrNotFound, c.ID, c.Workload)
 	}
-	o, err := book.Set(*k.s.tracker.hosts[row.Host], *row, c, t.now)
+	o, err := book.Set(*k.s.tracker.hosts[rows[0].Host], rows, c, t.now)
 	if err != nil {
 		return tracker.Row{}, tracker.Record{}, err
 	}
-	return k.write(t, o)
+	k.write(t, o)
+	return o.Row, o.Record, nil
 }
 
-func (k trackers) write(t *tx, o book.Outcome) (tracker.Row, tracker.Record, error) {
+// counted rows of a workload on a host, by ID.
+func (k trackers) counted(host, workload string) []tracker.Row {
+	return slices.DeleteFunc(k.rows(host), func(r tracker.Row) bool { return r.Workload != workload || !r.Counted() })
+}
+
+func (k trackers) Settle(_ context.Context, x store.Tx, s tracker.Settlement) (tracker.Row, []tracker.Record, error) {
+	t, err := k.s.of(x)
+	if err != nil {
+		return tracker.Row{}, nil, err
+	}
+	move := k.s.tracker.claims[s.ID]
+	if move == nil {
+		if s.End == tracker.Reverted {
+			return tracker.Row{}, nil, nil
+		}
+		return tracker.Row{}, nil, fmt.Errorf("%w: claim %s", tracker.ErrNotFound, s.ID)
+	}
+	p := book.Pair{Move: *move, To: *k.s.tracker.hosts[move.Host], Rows: k.counted(move.Host, move.Workload)}
+	if move.From != move.Host {
+		p.From = k.s.tracker.hosts[move.From]
+		p.Rows = append(p.Rows, k.counted(move.From, move.Workload)...)
+	}
+	p.Rows = slices.DeleteFunc(p.Rows, func(r tracker.Row) bool { return r.ID == s.ID })
+	to, from, err := p.Settle(s, t.now)
+	if err != nil {
+		return tracker.Row{}, nil, err
+	}
+	var recs []tracker.Record
+	for _, o := range []*book.Outcome{to, from} {
+		if o != nil && o.Changed {
+			k.write(t, *o)
+			recs = append(recs, o.Record)
+		}
+	}
+	return to.Row, recs, nil
+}
+
+func (k trackers) write(t *tx, o book.Outcome) {
 	for _, r := range o.Rows {
 		if r.State == tracker.Gone {
 			put(t, &k.s.tracker.claims, r.ID, nil)
@@ -136,5 +195,4 @@ func (k trackers) write(t *tx, o book.Outcome) (tracker.Row, tracker.Record, err
 	if o.Changed {
 		put(t, &k.s.tracker.hosts, o.Record.Host, &o.Record)
 	}
-	return o.Row, o.Record, nil
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/hypervisor"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/store"
@@ -20,30 +23,7 @@ type trackerCase struct {
 }
 
 func trackers(t *testing.T, open func(t testing.TB) testkit.Stores) {
-	for _, c := range []trackerCase{
-		{"trk-01 empty host", trkEmpty},
-		{"trk-03 commit and release", trkRelease},
-		{"trk-07 ratios", trkRatios},
-		{"trk-08 disabled or unknown host", trkDisabled},
-		{"trk-09 overhead", trkOverhead},
-		{"trk-10 audit after claims", trkTwice},
-		{"trk-11 abort twice", trkAbort},
-		{"trk-12 limits", trkLimits},
-		{"trk-13 same ID", trkSame},
-		{"trk-14 commit by epoch", trkCommit},
-		{"trk-15 expiry", trkExpiry},
-		{"trk-16 adopted", trkAdopted},
-		{"trk-18 idle audits write nothing", trkIdle},
-		{"trk-27 orphans", trkOrphans},
-		{"trk-30 forty claims", trkForty},
-		{"trk-36 bad input", trkInvalid},
-		{"trk-39 drift", trkDrift},
-		{"trk-48 ended context", trkEnded},
-		{"trk-49 in the caller's transaction", trkTx},
-		{"save: guard", trkSave},
-		{"put 4: one row per workload", trkReplace},
-		{"foreign transaction", trkForeign},
-	} {
+	for _, c := range slices.Concat(trackerClaims, trackerMoves, trackerAudits, trackerHosts) {
 		t.Run(c.name, func(t *testing.T) {
 			s := open(t)
 			c.check(newTrk(t, s, s.Tracker()))
@@ -51,13 +31,37 @@ func trackers(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	}
 }
 
+var trackerClaims = []trackerCase{
+	{"trk-01 empty host", trkEmpty},
+	{"trk-03 commit and release", trkRelease},
+	{"trk-07 ratios", trkRatios},
+	{"trk-08 disabled or unknown host", trkDisabled},
+	{"trk-09 overhead", trkOverhead},
+	{"trk-10 audit after claims", trkTwice},
+	{"trk-11 abort twice", trkAbort},
+	{"trk-12 limits", trkLimits},
+	{"trk-13 same ID", trkSame},
+	{"trk-14 commit by epoch", trkCommit},
+	{"trk-15 expiry", trkExpiry},
+	{"trk-17 devices", trkDevices},
+	{"trk-30 forty claims", trkForty},
+	{"trk-36 bad input", trkInvalid},
+	{"trk-48 ended context", trkEnded},
+	{"trk-49 in the caller's transaction", trkTx},
+	{"trk-51 late acknowledgement", trkLate},
+	{"put 4: one row per workload", trkReplace},
+	{"put 5: a sum that wraps", trkWraps},
+	{"foreign transaction", trkForeign},
+}
+
 // trk is a tracker on one host of 4 VCPUs, 512 MiB and 6 GiB of disk, reserved 0, ratios 1.
 type trk struct {
 	*testing.T
 	testkit.Stores
 	d    tracker.Store
-	host *fakeHost
+	host *fakeHost // h1
 	tr   *tracker.Tracker
+	log  *strings.Builder
 }
 
 // fakeHost reports what the test sets.
@@ -65,16 +69,31 @@ type fakeHost struct {
 	hypervisor.Driver
 	mu  sync.Mutex
 	res hypervisor.Resources
+	err error
 }
 
 func (h *fakeHost) Resources(context.Context) (hypervisor.Resources, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.res, nil
+	return h.res, h.err
+}
+
+// runs sets who has a process on the host.
+func (h *fakeHost) runs(vms ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.res.PerVM = map[string]hypervisor.Resources{}
+	for _, vm := range vms {
+		h.res.PerVM[vm] = hypervisor.Resources{VCPUsUsed: 1, MemoryMiBUsed: 128}
+	}
+}
+
+func node() *fakeHost {
+	return &fakeHost{res: hypervisor.Resources{VCPUs: 4, MemoryMiB: 512, DiskMiB: 6 << 10}}
 }
 
 func newTrk(t *testing.T, s testkit.Stores, d tracker.Store) *trk {
-	k := &trk{T: t, Stores: s, d: d, host: &fakeHost{res: hypervisor.Resources{VCPUs: 4, MemoryMiB: 512, DiskMiB: 6 << 10}}}
+	k := &trk{T: t, Stores: s, d: d, host: node(), log: &strings.Builder{}}
 	k.configure(nil)
 	k.audit()
 	return k
@@ -83,7 +102,7 @@ func newTrk(t *testing.T, s testkit.Stores, d tracker.Store) *trk {
 func (k *trk) configure(set func(*tracker.Config)) {
 	k.Helper()
 	cfg := tracker.Config{
-		Tx: k.Stores, Store: k.d, Reserved: &tracker.Amount{}, Ratios: map[string]float64{tracker.VCPUs: 1},
+		Env: drover.Env{Logger: slog.New(slog.NewTextHandler(k.log, nil))}, Tx: k.Stores, Store: k.d, Reserved: &tracker.Amount{}, Ratios: map[string]float64{tracker.VCPUs: 1},
 		Hosts: func(context.Context) ([]tracker.Host, error) { return []tracker.Host{{ID: "h1", Driver: k.host}}, nil },
 	}
 	if set != nil {
@@ -125,12 +144,21 @@ func (k *trk) claim(id string, a tracker.Amount, epoch int64) error {
 // used checks the sum as stored, and that it is that of the rows.
 func (k *trk) used(want tracker.Amount) tracker.Record {
 	k.Helper()
-	var rec tracker.Record
-	var rows []tracker.Row
+	return k.usedOn("h1", want)
+}
+
+func (k *trk) load(host string) (rec tracker.Record, rows []tracker.Row) {
+	k.Helper()
 	in(k, k, func(ctx context.Context, tx store.Tx) (err error) {
-		rec, rows, err = k.d.LoadHost(ctx, tx, "h1")
+		rec, rows, err = k.d.LoadHost(ctx, tx, host)
 		return err
 	})
+	return rec, rows
+}
+
+func (k *trk) usedOn(host string, want tracker.Amount) tracker.Record {
+	k.Helper()
+	rec, rows := k.load(host)
 	var sum tracker.Amount
 	for _, r := range rows {
 		if r.Counted() {

@@ -74,59 +74,6 @@ func trkExpiry(k *trk) {
 	k.used(all)
 }
 
-func trkAdopted(k *trk) {
-	k.ok(k.claim("a", f1, 1))
-	k.host.mu.Lock()
-	k.host.res.PerVM = map[string]hypervisor.Resources{"vm-a": {VCPUsUsed: 1, MemoryMiBUsed: 128}}
-	k.host.mu.Unlock()
-	k.audit()
-	advance(k, k.Stores, 11*time.Minute)
-	k.is(k.claim("b", tracker.Amount{MemoryMiB: 512}, 1), tracker.ErrNoRoom)
-	r := k.audit()
-	if len(r.Notes) != 1 || r.Notes[0].Kind != tracker.Adopt {
-		k.Fatalf("%+v", r.Notes)
-	}
-	k.ok(k.tr.Commit(k.Context(), "a", 1))
-	if r := k.used(f1); r.Running != 1 {
-		k.Fatalf("%+v", r)
-	}
-}
-
-func trkIdle(k *trk) {
-	before := k.used(tracker.Amount{}).Generation
-	k.audit()
-	k.audit()
-	if now := k.used(tracker.Amount{}).Generation; now != before {
-		k.Fatalf("generation %d, then %d", before, now)
-	}
-	k.host.res.MemoryMiB++
-	k.audit()
-	if now := k.used(tracker.Amount{}).Generation; now != before+1 {
-		k.Fatalf("generation %d, then %d", before, now)
-	}
-}
-
-func trkOrphans(k *trk) {
-	k.configure(func(c *tracker.Config) {
-		c.Overhead = func(tracker.Amount) tracker.Amount { return tracker.Amount{MemoryMiB: 1} }
-	})
-	vm := hypervisor.Resources{VCPUsUsed: 1, MemoryMiBUsed: 5}
-	k.host.res.PerVM = map[string]hypervisor.Resources{"x": vm, "y": vm}
-	k.audit()
-	if u, _ := k.tr.Usage("h1"); !u.Orphans.Equal(tracker.Amount{}) {
-		k.Fatalf("counted at first sight: %+v", u.Orphans)
-	}
-	k.audit()
-	if u, _ := k.tr.Usage("h1"); !u.Orphans.Equal(tracker.Amount{VCPUs: 2, MemoryMiB: 12}) {
-		k.Fatalf("%+v", u.Orphans)
-	}
-	k.host.res.PerVM = nil
-	k.audit()
-	if u, _ := k.tr.Usage("h1"); !u.Orphans.Equal(tracker.Amount{}) {
-		k.Fatalf("%+v", u.Orphans)
-	}
-}
-
 func trkForty(k *trk) {
 	k.host.res = hypervisor.Resources{VCPUs: 100, MemoryMiB: 16 * 128, DiskMiB: 1 << 20}
 	k.audit()
@@ -175,21 +122,25 @@ func trkInvalid(k *trk) {
 	k.is(err, tracker.ErrInvalid)
 	_, err = tracker.New(tracker.Config{Tx: k.Stores, Store: k.d, Ratios: map[string]float64{tracker.Disk: 0}})
 	k.is(err, tracker.ErrInvalid)
-	k.used(tracker.Amount{})
-}
-
-func trkDrift(k *trk) {
-	k.ok(k.claim("a", f1, 1))
-	rec := k.used(f1)
-	rec.Used = times(3, f1)
-	in(k, k, func(ctx context.Context, tx store.Tx) error {
-		_, err := k.d.SaveHost(ctx, tx, rec)
-		return err
-	})
-	if r := k.audit(); len(r.Notes) != 1 || r.Notes[0].Kind != tracker.Drift {
-		k.Fatalf("%+v", r.Notes)
+	_, err = k.tr.Claim(k.Context(), tracker.Request{ID: "a", Host: "h1", Workload: "w", Amount: f1, Devices: map[string]int{"gpu": -1}})
+	k.is(err, tracker.ErrInvalid)
+	for field, m := range map[string]tracker.MoveRequest{
+		"From": {ID: "m", Workload: "w", To: "h1", Amount: f1},
+		"To":   {ID: "m", Workload: "w", From: "h1", Amount: f1},
+		"ID":   {Workload: "w", From: "h1", To: "h2", Amount: f1},
+	} {
+		_, err := k.tr.ClaimMove(k.Context(), m)
+		var f *tracker.FieldError
+		if !errors.As(err, &f) || f.Field != field {
+			k.Errorf("move: %s: %v", field, err)
+		}
 	}
-	k.used(f1)
+	for _, err := range []error{k.tr.Commit(k.Context(), "", 1), k.tr.Abort(k.Context(), "a", -1), k.tr.Release(k.Context(), "", "w", 1),
+		k.tr.Release(k.Context(), "h1", "", 1), k.tr.Confirm(k.Context(), "", 1, tracker.ConfirmOptions{}), k.tr.Revert(k.Context(), "a", -1),
+		k.tr.Disable(k.Context(), "h1", ""), k.tr.SetCapacity(k.Context(), "h1", tracker.Amount{VCPUs: -1})} {
+		k.is(err, tracker.ErrInvalid)
+	}
+	k.used(tracker.Amount{})
 }
 
 func trkEnded(k *trk) {
@@ -197,8 +148,13 @@ func trkEnded(k *trk) {
 	cancel()
 	_, claim := k.tr.Claim(ctx, tracker.Request{ID: "a", Host: "h1", Workload: "w", Amount: f1})
 	_, audit := k.tr.Audit(ctx, "h1")
+	_, move := k.tr.ClaimMove(ctx, tracker.MoveRequest{ID: "a", Workload: "w", From: "h1", To: "h2", Amount: f1})
+	_, claims := k.tr.Claims(ctx, "h1")
+	_, step := k.tr.Step(ctx)
 	for i, err := range []error{claim, audit, k.tr.Commit(ctx, "a", 1), k.tr.Abort(ctx, "a", 1), k.tr.Renew(ctx, "a", 1),
-		k.tr.Release(ctx, "h1", "w", 1), k.tr.Disable(ctx, "h1", "x"), k.tr.Refresh(ctx)} {
+		k.tr.Release(ctx, "h1", "w", 1), k.tr.Disable(ctx, "h1", "x"), k.tr.Refresh(ctx), k.tr.Enable(ctx, "h1"),
+		k.tr.AutoDisable(ctx, "h1", "x"), k.tr.AutoEnable(ctx, "h1"), k.tr.SetCapacity(ctx, "h1", f1), k.tr.Remove(ctx, "h1"),
+		k.tr.Confirm(ctx, "a", 1, tracker.ConfirmOptions{}), k.tr.Revert(ctx, "a", 1), move, claims, step} {
 		if !errors.Is(err, context.Canceled) {
 			k.Errorf("%d: %v", i, err)
 		}
@@ -223,33 +179,6 @@ func trkTx(k *trk) {
 	k.used(f1)
 }
 
-func trkSave(k *trk) {
-	rec := k.used(tracker.Amount{})
-	for _, generation := range []int64{0, rec.Generation - 1, rec.Generation + 1} {
-		bad := rec
-		bad.Generation = generation
-		err := failing(k, k, func(ctx context.Context, tx store.Tx) error {
-			_, err := k.d.SaveHost(ctx, tx, bad)
-			return err
-		})
-		k.is(err, store.ErrConflict)
-	}
-	rec.Seen, rec.Reason = []string{"a", "b"}, "x"
-	rec.Capacity.Extra = map[string]int64{"gpu": 2}
-	in(k, k, func(ctx context.Context, tx store.Tx) error {
-		_, err := k.d.SaveHost(ctx, tx, rec)
-		return err
-	})
-	var all []tracker.Record
-	in(k, k, func(ctx context.Context, tx store.Tx) (err error) {
-		all, err = k.d.Hosts(ctx, tx)
-		return err
-	})
-	if len(all) != 1 || !all[0].Capacity.Equal(rec.Capacity) || len(all[0].Seen) != 2 || all[0].Reason != "x" || all[0].Generation != rec.Generation+1 {
-		k.Fatalf("%+v", all)
-	}
-}
-
 func trkReplace(k *trk) {
 	again := func(epoch int64) error {
 		_, err := k.tr.Claim(k.Context(), tracker.Request{ID: "again", Host: "h1", Workload: "vm-a", Amount: f1, Epoch: epoch})
@@ -269,4 +198,72 @@ func trkReplace(k *trk) {
 func trkForeign(k *trk) {
 	_, err := k.d.Hosts(k.Context(), foreignTx{})
 	k.is(err, store.ErrForeign)
+}
+
+func trkDevices(k *trk) {
+	k.host.res.Devices = map[string][]string{"gpu": {"g3", "g0", "g2", "g1"}}
+	k.audit()
+	claim := func(id string) (tracker.Claim, error) {
+		return k.tr.Claim(k.Context(), tracker.Request{ID: id, Host: "h1", Workload: id, Devices: map[string]int{"gpu": 2}, Epoch: 1})
+	}
+	holds := func(id, want string) {
+		k.Helper()
+		c, err := claim(id)
+		k.ok(err)
+		if got := strings.Join(c.Devices["gpu"], " "); got != want {
+			k.Fatalf("%s got %s, want %s", id, got, want)
+		}
+	}
+	holds("a", "g0 g1")
+	holds("b", "g2 g3")
+	holds("a", "g0 g1") // again
+	_, err := claim("c")
+	k.is(err, tracker.ErrNoRoom)
+	if !strings.HasSuffix(err.Error(), "device gpu: free 0 < requested 2") {
+		k.Fatal(err)
+	}
+	_, err = k.tr.Claim(k.Context(), tracker.Request{ID: "a", Host: "h1", Workload: "a", Devices: map[string]int{"gpu": 1}, Epoch: 1})
+	k.is(err, tracker.ErrMismatch)
+	k.ok(k.tr.Commit(k.Context(), "b", 1))
+	k.ok(k.tr.Abort(k.Context(), "a", 1))
+	k.audit()
+	holds("d", "g0 g1")
+	_, rows := k.load("h1")
+	if len(rows) != 2 || strings.Join(rows[0].Devices["gpu"], " ") != "g2 g3" {
+		k.Fatalf("%+v", rows)
+	}
+}
+
+// lateRunner commits, and says that the context had ended.
+type lateRunner struct{ store.Runner }
+
+func (r lateRunner) InTx(ctx context.Context, f func(context.Context, store.Tx) error) error {
+	if err := r.Runner.InTx(ctx, f); err != nil {
+		return err
+	}
+	return context.DeadlineExceeded
+}
+
+func trkLate(k *trk) {
+	sure := k.tr
+	k.configure(func(c *tracker.Config) { c.Tx = lateRunner{k.Stores} })
+	err := k.claim("a", f1, 1)
+	k.is(err, hypervisor.ErrOutcomeUnknown)
+	k.is(err, context.DeadlineExceeded)
+	k.used(f1)
+	k.tr = sure
+	k.ok(k.claim("a", f1, 1))
+	k.used(f1)
+}
+
+func trkWraps(k *trk) {
+	any := map[string]int64{tracker.VCPUs: tracker.Unlimited, tracker.Memory: tracker.Unlimited, tracker.Disk: tracker.Unlimited}
+	rec, _ := k.load("h1")
+	rec.Used.MemoryMiB = 1<<63 - 100
+	in(k, k, func(ctx context.Context, tx store.Tx) error {
+		_, err := k.d.SaveHost(ctx, tx, rec)
+		return err
+	})
+	_, err := k.tr.Claim(k.Context(), tracker.Request{ID: "a", Host: "h1", Workload: "w", Amount: f1, Limits: any})
+	k.is(err, tracker.ErrInvalid)
 }
