@@ -345,4 +345,7 @@ func (i *inlet) Standing() {
 }
 
 // Handle takes what the transport delivers.
-func (i *inlet) Handle(_ context.Context, m *Message) error { return i.b.deliver(m) }
+func (i *inlet) Handle(_ context.Context, m *Message) error {
+	i.b.count.received.Add(1)
+	return i.b.deliver(m)
+}

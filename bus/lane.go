@@ -368,6 +368,9 @@ func (l *lane) transmit(way *sending, m *Message, deadline, now time.Time) error
 		defer l.b.alarms.unset(&way.alarm)
 	}
 	err := l.b.t.Send(ctx, m)
+	if err == nil {
+		l.b.count.sent.Add(1)
+	}
 	switch {
 	case err == nil || isAny(err, ErrNoRoute, ErrBusy, ErrNotSent, ErrInvalid, ErrNodeLost):
 		return err

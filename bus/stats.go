@@ -13,6 +13,9 @@ const scope = "github.com/drover-cloud/drover/bus"
 
 // Stats counts since New what is counted, and how much there is of the rest.
 type Stats struct {
+	Sent     int64 // frames of every kind that the transport has taken
+	Received int64 // frames of every kind that it has given
+
 	Rejected    int64 // messages refused for want of room
 	Expired     int64 // messages that came or were taken up too late
 	LateReplies int64 // of calls that had ended
@@ -30,6 +33,7 @@ type Stats struct {
 }
 
 type counters struct {
+	sent, received atomic.Int64
 	rejected, expired, late, forged, duplicates, reroutes, events, missed, panics, garbage, dropped atomic.Int64
 }
 
@@ -37,6 +41,7 @@ type counters struct {
 func (b *Bus) Stats() Stats {
 	c := &b.count
 	s := Stats{
+		Sent: c.sent.Load(), Received: c.received.Load(),
 		Rejected: c.rejected.Load(), Expired: c.expired.Load(), LateReplies: c.late.Load(), Forged: c.forged.Load(),
 		Duplicates: c.duplicates.Load(), Reroutes: c.reroutes.Load(), Events: c.events.Load(), Missed: c.missed.Load(),
 		Panics: c.panics.Load(), Garbage: c.garbage.Load(), Dropped: c.dropped.Load(),

@@ -23,10 +23,13 @@ type Config struct {
 	Members  Members  // membership, as the host has it
 	Periodic Periodic // *periodic.Set
 	Hosts    Hosts    // the hosts that machines run on
+	Bus      Bus      // *bus.Bus
 	// Nodes reaches the other nodes' consoles, for what only a process knows. Nil: only this node's is shown, and the page says so.
 	Nodes Nodes
 	// Drain has this node take nothing new and come to rest. Nil: it cannot be asked for here.
 	Drain func(ctx context.Context) error
+	// Resume ends that. Nil: it cannot be asked for here.
+	Resume func(ctx context.Context) error
 
 	// Auth says who asks, for the page, the API and, every 60 s again, open streams. Its error is [ErrUnauthenticated] (401),
 	// [ErrForbidden] (403) or any other (500); one that is an http.Handler answers itself, such as by a redirect. Nil answers only requests from loopback that also name a loopback host;
@@ -74,7 +77,7 @@ func (c *Config) check() error {
 	for _, f := range []struct {
 		name string
 		face any
-	}{{"Jobs", c.Jobs}, {"Queues", c.Queues}, {"Leases", c.Leases}, {"Members", c.Members}, {"Periodic", c.Periodic}, {"Hosts", c.Hosts}, {"Nodes", c.Nodes}} {
+	}{{"Jobs", c.Jobs}, {"Queues", c.Queues}, {"Leases", c.Leases}, {"Members", c.Members}, {"Periodic", c.Periodic}, {"Hosts", c.Hosts}, {"Bus", c.Bus}, {"Nodes", c.Nodes}} {
 		if v := reflect.ValueOf(f.face); f.face != nil && v.Kind() == reflect.Pointer && v.IsNil() {
 			return configError(f.name, "is a nil %T: leave the field nil to hide the section", f.face)
 		}

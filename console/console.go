@@ -37,6 +37,7 @@ type Console struct {
 	mu      sync.Mutex
 	known   []nodeReply // by the other nodes, of themselves
 	knownAt time.Time
+	busAt   busSample
 }
 
 const (

@@ -226,12 +226,15 @@ func (c *Console) forgetMember(r *http.Request) (*answer, error) {
 	})
 }
 
-// drainMember has a node drain itself.
-func (c *Console) drainMember(r *http.Request) (*answer, error) {
-	return c.member(r, &emptyBody{}, "drain", func(ctx context.Context, m memberObject) error {
-		_, err := c.tellNode(ctx, m.ID, question{Do: "drain", By: who(ctx).Name})
-		return err
-	})
+// telling is a route that has a node drain itself, or take work again.
+func telling(verb string) func(*Console, *http.Request) (*answer, error) {
+	notice := map[string]string{"drain": "drain", "resume": "undrain"}[verb]
+	return func(c *Console, r *http.Request) (*answer, error) {
+		return c.member(r, &emptyBody{}, notice, func(ctx context.Context, m memberObject) error {
+			_, err := c.tellNode(ctx, m.ID, question{Do: verb, By: who(ctx).Name})
+			return err
+		})
+	}
 }
 
 func (c *Console) listLeases(r *http.Request) (*answer, error) {

@@ -30,7 +30,7 @@ const (
 
 // question is what one console asks another.
 type question struct {
-	Do      string           `json:"do"`             // facts, noted, trigger, enable, disable, drain, resize
+	Do      string           `json:"do"`             // facts, noted, trigger, enable, disable, drain, resume, resize
 	Name    string           `json:"name,omitempty"` // of a task, or a pool
 	Workers int              `json:"workers,omitempty"`
 	By      string           `json:"by,omitempty"` // for the log
@@ -44,6 +44,7 @@ type reply struct {
 	Problem *problem       `json:"problem,omitempty"`
 	Tasks   []jobjson.Task `json:"tasks"`
 	Pools   []poolObject   `json:"pools,omitempty"`
+	Bus     *busFacts      `json:"bus,omitempty"`
 }
 
 // Answer is what this node says to another one's console: the other end of [Nodes]. The host lets only its own nodes in.
@@ -73,7 +74,7 @@ func (c *Console) answer(ctx context.Context, q question) (r reply, err error) {
 		if q.Watch {
 			c.relay.watches(q.From, c.now().Add(watchFor))
 		}
-		r.Tasks = c.tasks()
+		r.Tasks, r.Bus = c.tasks(), c.ownBus()
 		if c.cfg.Jobs != nil {
 			st, serr := c.stats(ctx)
 			r.Pools, err = jobjson.PoolsOf(st), serr
@@ -84,6 +85,11 @@ func (c *Console) answer(ctx context.Context, q question) (r reply, err error) {
 			return r, notFound("Drain of " + c.env.Node)
 		}
 		return r, c.cfg.Drain(ctx)
+	case "resume":
+		if c.cfg.Resume == nil {
+			return r, notFound("Resume of " + c.env.Node)
+		}
+		return r, c.cfg.Resume(ctx)
 	case "resize":
 		if c.cfg.Jobs == nil {
 			return r, notFound("the pool")

@@ -242,6 +242,7 @@ type membersPage struct {
 	Leases  []jobjson.Lease
 	Group   bool // there is a membership
 	Drain   bool
+	Resume  bool
 }
 
 func (v *views) members(r *http.Request, p *page) (string, error) {
@@ -254,7 +255,7 @@ func (v *views) members(r *http.Request, p *page) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b := membersPage{Members: ms, Running: map[string]int{}, Group: hasGroup(v.c), Drain: canDrain(v.c)}
+	b := membersPage{Members: ms, Running: map[string]int{}, Group: hasGroup(v.c), Drain: canDrain(v.c), Resume: canResume(v.c)}
 	for _, i := range infos {
 		if i.Named {
 			b.Leases = append(b.Leases, jobjson.LeaseOf(i))

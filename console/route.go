@@ -45,6 +45,7 @@ func hasQueues(c *Console) bool { return c.cfg.Queues != nil }
 func hasLeases(c *Console) bool { return c.cfg.Leases != nil }
 func hasGroup(c *Console) bool  { return c.cfg.Members != nil }
 func hasHosts(c *Console) bool  { return c.cfg.Hosts != nil }
+func hasBus(c *Console) bool    { return c.cfg.Bus != nil }
 func always(*Console) bool      { return true }
 
 func hasMembers(c *Console) bool { return hasGroup(c) || hasLeases(c) }
@@ -54,6 +55,8 @@ func hasTasks(c *Console) bool { return c.cfg.Periodic != nil }
 
 // canDrain: this node can, or may tell another one.
 func canDrain(c *Console) bool { return hasMembers(c) && (c.cfg.Drain != nil || c.cfg.Nodes != nil) }
+
+func canResume(c *Console) bool { return hasMembers(c) && (c.cfg.Resume != nil || c.cfg.Nodes != nil) }
 
 // root leads from a request's path to the root of the console.
 func root(r *http.Request) string {

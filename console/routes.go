@@ -54,12 +54,14 @@ func (c *Console) allRoutes() []route {
 		steer("/members/{id}/mark", hasGroup, "mark", markBody{}, (*Console).markMember, "maintenance, forced-down, or none"),
 		steer("/members/{id}/confirm-down", hasGroup, "confirm-down", confirmBody{}, (*Console).confirmDown, "one that is silent is down"),
 		steer("/members/{id}/forget", hasGroup, "forget", forgetBody{}, (*Console).forgetMember, "remove its record"),
-		steer("/members/{id}/drain", canDrain, "drain", emptyBody{}, (*Console).drainMember, "it takes nothing new and comes to rest"),
+		steer("/members/{id}/drain", canDrain, "drain", emptyBody{}, telling("drain"), "it takes nothing new and comes to rest"),
+		steer("/members/{id}/resume", canResume, "resume", emptyBody{}, telling("resume"), "it takes work again"),
 		read("/periodic", hasTasks, (*Console).listTasks, "periodic tasks of all nodes"),
 		steer("/periodic/{task}/trigger", hasTasks, "trigger", nodeBody{}, onTask("trigger"), "run it now, on one node or on all that have it"),
 		steer("/periodic/{task}/enable", hasTasks, "enable", nodeBody{}, onTask("enable"), "end a disable"),
 		steer("/periodic/{task}/disable", hasTasks, "disable", nodeBody{}, onTask("disable"), "nothing of it starts"),
 		read("/hosts", hasHosts, (*Console).listHosts, "hosts that machines run on"),
+		read("/bus", hasBus, (*Console).listBus, "the bus, by node"),
 		read("/leases", hasLeases, (*Console).listLeases, "sessions and named leases"),
 		read("/queues", hasQueues, (*Console).listQueues, "keys with a line", queueFilters...),
 		read("/queues/{kind}/{id}", hasQueues, (*Console).getQueue, "who holds a key, and who waits for it"),
@@ -112,7 +114,7 @@ func (c *Console) sections() []string {
 	for _, s := range []struct {
 		name string
 		has  bool
-	}{{"jobs", hasJobs(c)}, {"queues", hasQueues(c)}, {"members", hasMembers(c)}, {"leases", hasLeases(c)}, {"periodic", hasTasks(c)}, {"hosts", hasHosts(c)}} {
+	}{{"jobs", hasJobs(c)}, {"queues", hasQueues(c)}, {"members", hasMembers(c)}, {"leases", hasLeases(c)}, {"periodic", hasTasks(c)}, {"hosts", hasHosts(c)}, {"bus", hasBus(c)}} {
 		if s.has {
 			out = append(out, s.name)
 		}

@@ -48,7 +48,7 @@ type keyHelp struct{ Keys, Does string }
 
 var keyTable = []keyHelp{
 	{"?", "this help"}, {"/", "filter"}, {"g o", "overview"}, {"g j", "jobs"}, {"g q", "queues"}, {"g m", "nodes"}, {"g h", "hosts"},
-	{"g p", "periodic tasks"}, {"g e", "events"},
+	{"g p", "periodic tasks"}, {"g b", "bus"}, {"g e", "events"},
 	{"j k ↓ ↑", "next and previous row"}, {"Enter", "open the row"}, {"x", "select the row"}, {"*", "select the page"},
 	{"c", "cancel"}, {"r", "retry"}, {"p", "pause or resume"}, {"Alt ↑ ↓ Home End", "move a waiting job"}, {"u", "undo"},
 	{".", "pause live updates"}, {"t", "theme"}, {"Esc", "close, or back"},
@@ -60,7 +60,7 @@ func newViews(c *Console) (*views, error) {
 	if v.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"overview", "jobs", "job", "queues", "queue", "members", "periodic", "hosts", "events", "problem"} {
+	for _, name := range []string{"overview", "jobs", "job", "queues", "queue", "members", "periodic", "hosts", "bus", "events", "problem"} {
 		t := template.New("layout.html").Funcs(v.funcs())
 		if v.pages[name], err = t.ParseFS(templates, "templates/layout.html", "templates/parts.html", "templates/"+name+".html"); err != nil {
 			return nil, err
@@ -90,6 +90,9 @@ func (v *views) mount(mux *http.ServeMux) {
 	}
 	if hasHosts(v.c) {
 		mux.HandleFunc("GET /hosts", v.page(v.hosts))
+	}
+	if hasBus(v.c) {
+		mux.HandleFunc("GET /bus", v.page(v.bus))
 	}
 	lost := v.page(func(r *http.Request, _ *page) (string, error) { return "", notFound(r.URL.Path) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
@@ -130,7 +133,7 @@ func (v *views) page(fill func(*http.Request, *page) (string, error)) http.Handl
 var notices = map[string]string{
 	"cancel": "Cancel requested.", "cancelled": "Cancelled.", "retry": "This is the new job.", "priority": "Priority changed.",
 	"reschedule": "Rescheduled.", "hold": "Held.", "wake": "Woken.", "fence": "Fenced.", "limit": "Limit changed.", "clear": "The line is cleared.",
-	"move": "Moved.", "pause": "Paused.", "resume": "Resumed.", "resize": "Resized.", "mark": "Marked.", "confirm-down": "Confirmed: it is down.", "forget": "Forgotten.", "drain": "It drains.",
+	"move": "Moved.", "pause": "Paused.", "resume": "Resumed.", "resize": "Resized.", "mark": "Marked.", "confirm-down": "Confirmed: it is down.", "forget": "Forgotten.", "drain": "It drains.", "undrain": "It takes work again.",
 	"trigger": "It runs now.", "enable": "Enabled.", "disable": "Disabled.",
 }
 
@@ -151,7 +154,7 @@ func (v *views) base(r *http.Request) *page {
 		path, text, key string
 		has             bool
 	}{{"", "Overview", "o", true}, {"jobs", "Jobs", "j", hasJobs(c)}, {"queues", "Queues", "q", hasQueues(c)}, {"members", "Nodes", "m", hasMembers(c)}, {"hosts", "Hosts", "h", hasHosts(c)},
-		{"periodic", "Periodic", "p", hasTasks(c)}, {"events", "Events", "e", hasJobs(c)}} {
+		{"periodic", "Periodic", "p", hasTasks(c)}, {"bus", "Bus", "b", hasBus(c)}, {"events", "Events", "e", hasJobs(c)}} {
 		if n.has {
 			here := strings.TrimPrefix(r.URL.Path, "/")
 			b.Nav = append(b.Nav, navItem{n.path, n.text, n.key, here == n.path || n.path != "" && strings.HasPrefix(here, n.path+"/")})

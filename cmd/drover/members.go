@@ -57,6 +57,7 @@ func (a *app) members() *cli.Command {
 				func(c *cli.Command, id string) fields { return fields{"confirm": id, "ban": c.Bool("ban")} }, true,
 				&cli.BoolFlag{Name: "ban", Usage: "it may not come back"}),
 			steer("drain", "have a node take nothing new and come to rest", "drover members drain ms2", func(*cli.Command, string) fields { return fields{} }, false),
+			steer("resume", "have a draining node take work again", "drover members resume ms2", func(*cli.Command, string) fields { return fields{} }, false),
 		},
 	}
 }

@@ -61,7 +61,7 @@ const said = {
   cancel: (o) => o.accepted === "cancelled" ? "Cancelled." : "Cancel requested: its handler is told to stop.",
   retry: (o) => "A new job was made: " + o.id.slice(-8), hold: () => "Held.", wake: () => "Woken.", fence: () => "Fenced.", priority: (o) => "Priority is " + o.priority + " now.",
   limit: () => "Limit changed.", resize: () => "Workers changed.", clear: () => "The line is cleared.", pause: () => "Paused.", resume: () => "Resumed.",
-  mark: () => "Marked.", "confirm-down": () => "Confirmed: it is down.", forget: () => "Forgotten.", drain: () => "It drains.",
+  mark: () => "Marked.", "confirm-down": () => "Confirmed: it is down.", forget: () => "Forgotten.", drain: () => "It drains.", undrain: () => "It takes work again.",
   trigger: () => "It runs now.", enable: () => "Enabled.", disable: () => "Disabled.", reschedule: (o) => "Due " + o.run_at + ".",
 };
 const numbers = new Set(["priority", "limit", "workers"]);

@@ -50,7 +50,9 @@ type Cloud struct {
 	deployFlow, startFlow *flow.Flow[bringUp]
 	moveFlow              *flow.Flow[move]
 
+	link     *Link              // to the other nodes; nil = there is none
 	registry *dispatch.Registry // made by Registry
+	async    func() map[string]bool
 	jobs     *job.Manager
 	session  *lease.Session
 }

@@ -21,8 +21,15 @@ func (c *Cloud) Registry(jobs *job.Manager, session *lease.Session) *dispatch.Re
 		Env: c.env, Tx: c.db, Jobs: jobs, Entities: c.entities, Restore: c.restore, Events: c, Cipher: c.master,
 		Known: []string{"isrecursive", "ttl", "fields"},
 	}
-	r.Stages = dispatch.Standard().Before("admit", "session", c.alive)
+	r.Stages = dispatch.Standard().Before("admit", "session", c.alive).After("admit", "route", c.route)
 	c.registry, c.jobs, c.session = r, jobs, session
+	c.async = sync.OnceValue(func() map[string]bool {
+		m := map[string]bool{}
+		for _, info := range r.Catalog(context.Background(), System.Identity()) {
+			m[info.Name] = info.Async
+		}
+		return m
+	})
 	c.machineCommands(r)
 	c.hostCommands(r)
 	c.lists(r)
@@ -31,15 +38,8 @@ func (c *Cloud) Registry(jobs *job.Manager, session *lease.Session) *dispatch.Re
 
 // alive refuses jobs on a node whose session has ended: it could not say any more that they are its own.
 func (c *Cloud) alive(next dispatch.Handler) dispatch.Handler {
-	async := sync.OnceValue(func() map[string]bool {
-		m := map[string]bool{}
-		for _, info := range c.registry.Catalog(context.Background(), System.Identity()) {
-			m[info.Name] = info.Async
-		}
-		return m
-	})
 	return dispatch.HandlerFunc(func(ctx context.Context, cmd *dispatch.Command) (any, error) {
-		if _, err := c.session.Held(); err != nil && !dispatch.Executing(ctx) && async()[cmd.Name] {
+		if _, err := c.session.Held(); err != nil && !dispatch.Executing(ctx) && c.async()[cmd.Name] {
 			return nil, dispatch.Errorf(dispatch.Draining, "this node has no session: %w", err)
 		}
 		return next.Dispatch(ctx, cmd)

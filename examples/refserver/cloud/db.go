@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
@@ -25,6 +26,7 @@ type DB interface {
 	Ledger() lease.LedgerStore
 	Members() servicegroup.Driver
 	Records() drover.RecordStore
+	Outbox() bus.Outbox
 	Queues() syncqueue.Store
 	Bun(tx store.Tx) (bun.IDB, error) // for rows of our own in drover's transaction
 	Migrate(ctx context.Context) error

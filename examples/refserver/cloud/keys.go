@@ -43,9 +43,14 @@ func ParseMasterKey(text string) (*MasterKey, error) {
 }
 
 func (m *MasterKey) seal(id string, plain []byte) string {
+	return base64.StdEncoding.EncodeToString(m.wrap(id, plain))
+}
+
+// wrap is seal without the encoding.
+func (m *MasterKey) wrap(id string, plain []byte) []byte {
 	nonce := make([]byte, m.aead.NonceSize())
 	_, _ = rand.Read(nonce) // never fails
-	return base64.StdEncoding.EncodeToString(m.aead.Seal(nonce, nonce, plain, []byte(id)))
+	return m.aead.Seal(nonce, nonce, plain, []byte(id))
 }
 
 // ErrMasterKey means that the secrets in the database were sealed by another master key.
@@ -53,10 +58,18 @@ var ErrMasterKey = errors.New("cloud: the master key is not the one that sealed 
 
 func (m *MasterKey) open(id, sealed string) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(sealed)
-	if err != nil || len(b) < m.aead.NonceSize() {
+	if err != nil {
 		return nil, ErrMasterKey
 	}
+	return m.unwrap(id, b)
+}
+
+// unwrap is the way back from wrap.
+func (m *MasterKey) unwrap(id string, b []byte) ([]byte, error) {
 	n := m.aead.NonceSize()
+	if len(b) < n {
+		return nil, ErrMasterKey
+	}
 	plain, err := m.aead.Open(nil, b[:n], b[n:], []byte(id))
 	if err != nil {
 		return nil, ErrMasterKey

@@ -158,6 +158,11 @@ func (c *Cloud) shutdown(ctx context.Context, id dispatch.UUID) (out Shutdown, e
 	}, nil
 }
 
+// Drain notes whether an operator wants this node empty.
+func (c *Cloud) Drain(ctx context.Context, on bool) error {
+	return c.write(ctx, `UPDATE rs_node SET draining = ? WHERE name = ?`, on, c.env.Node)
+}
+
 // Draining tells whether an operator wants this node empty.
 func (c *Cloud) Draining(ctx context.Context) (on bool, err error) {
 	err = c.bun.NewRaw(`SELECT draining FROM rs_node WHERE name = ?`, c.env.Node).Scan(ctx, &on)

@@ -24,6 +24,7 @@ type Config struct {
 	Listen     string        // host:port
 	Data       string        // directory, made 0700
 	DB         string        // sqlite:FILE, sqlite::memory: or postgres://…
+	Bus        string        // memory, nats://…, amqp://…
 	Membership string        // db, memory, zk://…, memcached://…
 	Beat, Down time.Duration // of membership
 	SimHosts   int
@@ -80,6 +81,7 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "address of the HTTP faces; one that is not loopback needs TLS or -insecure-http")
 	fs.StringVar(&cfg.Data, "data", "./refserver-data", "directory of the SQLite file, master key and credentials")
 	fs.StringVar(&cfg.DB, "db", "", "sqlite:FILE, sqlite::memory: or postgres://… (default sqlite:<data>/drover.db)")
+	fs.StringVar(&cfg.Bus, "bus", busMemory, "how nodes reach each other: memory (not at all), nats://HOST:PORT,… or amqp://HOST:PORT[/VHOST] (RabbitMQ)")
 	fs.StringVar(&cfg.Membership, "membership", "db", "where nodes tell each other that they live: db, memory, zk://HOST:PORT,…[/PATH] or memcached://HOST:PORT,…")
 	fs.DurationVar(&cfg.Beat, "beat", 10*time.Second, "how often a node says that it lives")
 	fs.DurationVar(&cfg.Down, "down", time.Minute, "a node that was silent for longer is down")
@@ -262,6 +264,9 @@ func (c *Config) check() error {
 		return flagError("console", "%q: want off, readonly or admin", c.Console)
 	case c.Migrate != "auto" && c.Migrate != "off" && c.Migrate != "only":
 		return flagError("migrate", "%q: want auto, off or only", c.Migrate)
+	}
+	if err := c.checkBus(); err != nil {
+		return err
 	}
 	if c.DB == "" {
 		c.DB = "sqlite:" + filepath.Join(c.Data, "drover.db")

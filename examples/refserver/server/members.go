@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,8 +45,10 @@ func (s *Server) join() error {
 	if err != nil {
 		return &FlagError{"membership", err}
 	}
+	s.life = s.env.Clock.Now().UnixNano()
 	s.members, err = servicegroup.New(servicegroup.Config{
-		Env: s.env, Driver: driver, Group: "refserver", Addr: s.URL(), Version: version(), Meta: map[string]string{nodeKey: s.env.Node},
+		Env: s.env, Driver: driver, Group: "refserver", Addr: s.URL(), Version: version(),
+		Meta:     map[string]string{nodeKey: s.env.Node, busKey: s.cfg.busName(), lifeKey: strconv.FormatInt(s.life, 10)},
 		Interval: s.cfg.Beat, Down: s.cfg.Down, Health: func() drover.Health { return s.service.Health() },
 	})
 	return err

@@ -13,6 +13,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/console"
 	"github.com/drover-cloud/drover/dispatch"
 	"github.com/drover-cloud/drover/examples/refserver/cloud"
@@ -44,6 +45,10 @@ type Server struct {
 	service  drover.Service
 	session  *lease.Session
 	members  *servicegroup.Group
+	life     int64 // of this node: what tells it from earlier ones of its name
+	bus      *bus.Bus
+	link     *cloud.Link // to the other nodes; nil = the bus reaches none
+	key      *cloud.MasterKey
 	tasks    periodic.Set
 	jobs     *job.Manager
 	turns    *syncqueue.Queue
@@ -79,14 +84,13 @@ func New(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err != nil {
 		return nil, &FlagError{"seed", err}
 	}
-	key, err := cfg.masterKey()
-	if err != nil {
+	if s.key, err = cfg.masterKey(); err != nil {
 		return nil, err
 	}
 	if s.db, s.bun, err = cfg.openDB(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.prepare(ctx, seed, key); err != nil {
+	if err := s.prepare(ctx, seed); err != nil {
 		return nil, err
 	}
 	if cfg.Migrate == "only" {
@@ -130,7 +134,7 @@ func (s *Server) close() {
 }
 
 // prepare brings schema, seed and hosts into place.
-func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.MasterKey) (err error) {
+func (s *Server) prepare(ctx context.Context, seed *cloud.Seed) (err error) {
 	if err := s.schema(ctx); err != nil {
 		return &FlagError{"db", err}
 	}
@@ -139,7 +143,7 @@ func (s *Server) prepare(ctx context.Context, seed *cloud.Seed, key *cloud.Maste
 		latency = -1 // none
 	}
 	s.cloud, err = cloud.Open(ctx, cloud.Config{
-		Env: s.env, DB: s.db, Bun: s.bun, Seed: seed, MasterKey: key, DevKey: s.cfg.DevKey,
+		Env: s.env, DB: s.db, Bun: s.bun, Seed: seed, MasterKey: s.key, DevKey: s.cfg.DevKey,
 		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, RateLimit: s.cfg.Rate, Expunge: s.cfg.Expunge, Migrate: s.cfg.Migrate != "off", Single: !s.cfg.postgres(),
 		SimTimes: sim.Times{Define: -1, Start: latency, Stop: latency, Reboot: latency, Migrate: latency},
 	})
@@ -176,6 +180,9 @@ func (s *Server) wire() (err error) {
 		return err
 	}
 	if err := s.join(); err != nil {
+		return err
+	}
+	if err := s.connect(); err != nil {
 		return err
 	}
 	if s.turns, err = syncqueue.New(syncqueue.Config{Env: s.env, Tx: s.db, Store: s.db.Queues()}); err != nil {
@@ -241,6 +248,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.unique(ctx); err != nil {
 		return errors.Join(err, s.listener.Close())
 	}
+	if err := s.sameBus(ctx); err != nil {
+		return errors.Join(err, s.listener.Close())
+	}
 	defer context.AfterFunc(ctx, func() { _ = s.service.Shutdown(context.Background()) })()
 	err := s.service.Run(context.WithoutCancel(ctx))
 	_ = s.listener.Close() // unless it was served
@@ -266,6 +276,7 @@ func (s *Server) compose() {
 	g := &s.service.Components
 	g.Add("session", s.session)
 	g.Add("members", s.members)
+	g.Add("bus", drover.Func(s.bus.Run)) // stops after the jobs, whose last events it sends
 	g.Add("tracker", s.cloud.Tracker())
 	g.Add("jobs", s.jobs)
 	g.Add("schedules", s.cloud.Schedules())
@@ -299,7 +310,9 @@ func (s *Server) obey(ctx context.Context) error {
 		if err != nil || on == drained {
 			continue // a store that does not answer is told by others
 		}
-		if drained = on; !on {
+		drained = on
+		_, _ = s.session.Announce(ctx, !on), s.members.Announce(ctx, !on) // told again with the next beat
+		if !on {
 			s.jobs.Reopen(ctx)
 			s.face.Reopen()
 			s.native.Reopen()

@@ -110,6 +110,22 @@ func TestStart(t *testing.T) {
 			t.Errorf("PostgreSQL that does not answer: %v", err)
 		}
 	})
+	t.Run("ref-03 the bus", func(t *testing.T) {
+		for _, bad := range []string{
+			"", "kafka://h", "nats", "nats://", "amqp://", "amqp://u:hunter2@:5672", "amqp://u:hunter2@h:port", "amqp://u:hunter2@a,b:1", "nats://u:hunter2@a:1,b:port", "amqp://u:hun%zz@h", "nats://h?x=hunter2",
+		} {
+			err := begin(t, "-bus="+bad)
+			var at *FlagError
+			if !errors.As(err, &at) || at.Flag != "bus" || strings.Contains(err.Error(), "hun") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%q: %v", bad, err)
+			}
+		}
+		for good, name := range map[string]string{"memory": "memory", "nats://u:p@a:1,nats://b:2,c": "nats", "amqp://h/v": "amqp", "amqps://u:p@h": "amqp"} {
+			if c := parsed(t, "-bus", good); c.busName() != name {
+				t.Errorf("%s is %s", good, c.busName())
+			}
+		}
+	})
 	t.Run("ref-03 newer schema, other master key", func(t *testing.T) {
 		dir := t.TempDir()
 		args := []string{"-data", dir, "-db", "", "-dev-key", ""}
