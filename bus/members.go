@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -120,6 +121,7 @@ func (s *viewer) changed(v View) {
 	close(s.new)
 	s.new = make(chan struct{})
 	s.mu.Unlock()
+	s.tell(old, v)
 	s.b.lost(func(node string, inc int64) bool {
 		if node == s.b.node {
 			return false
@@ -131,6 +133,19 @@ func (s *viewer) changed(v View) {
 		return is != 0 && (was != 0 && was != is || inc != 0 && inc != is)
 	})
 	s.b.held.changed(s.b, old, v)
+}
+
+// tell has an event of this process, ring.changed, where another ring than before places the keys.
+func (s *viewer) tell(old, v View) {
+	was, is := old.Ring.Fingerprint(), v.Ring.Fingerprint()
+	if was == is {
+		return
+	}
+	b := s.b
+	b.log.Info("ring changed", "members", v.Ring.Len(), "old", fmt.Sprintf("%016x", was), "new", fmt.Sprintf("%016x", is))
+	b.events.tell(Event{
+		ID: b.env.NewID(), Subject: "ring.changed", Node: b.node, Time: b.env.Clock.Now(), Data: fmt.Appendf(nil, `{"old":"%016x","new":"%016x"}`, was, is),
+	})
 }
 
 func incarnation(v View, node string) int64 {

@@ -33,7 +33,7 @@ type Stats struct {
 }
 
 type counters struct {
-	sent, received atomic.Int64
+	sent, received                                                                                  atomic.Int64
 	rejected, expired, late, forged, duplicates, reroutes, events, missed, panics, garbage, dropped atomic.Int64
 }
 
@@ -94,6 +94,11 @@ func (b *Bus) initMeters() {
 				return nil
 			}))
 	}
+	_, _ = m.Int64ObservableGauge("drover.ring.members", metric.WithDescription("Members that the ring places keys on."),
+		metric.WithInt64Callback(func(_ context.Context, at metric.Int64Observer) error {
+			at.Observe(int64(b.view.now().Ring.Len()))
+			return nil
+		}))
 	for _, o := range []struct {
 		name, what string
 		get        func(s *Stats) int64
