@@ -71,7 +71,9 @@ type callObject struct {
 }
 
 // Bad says that somebody should look at it.
-func (b busFacts) Bad() bool { return slices.ContainsFunc(b.Lanes, func(l laneObject) bool { return l.Open }) }
+func (b busFacts) Bad() bool {
+	return slices.ContainsFunc(b.Lanes, func(l laneObject) bool { return l.Open })
+}
 
 // busSample is what the counters said when they were last looked at, for the rates.
 type busSample struct {

@@ -98,7 +98,10 @@ func (c *Cloud) define(ctx context.Context, d hypervisor.Driver, r *bringUp) err
 			c.env.Logger.WarnContext(ctx, "cloud: a machine stays defined on the host it left", "vm", r.VM, "host", v.LastHost, "err", err)
 		}
 	}
-	_, err = d.Define(ctx, c.domain(v, nics[r.VM], epoch(ctx)))
+	if _, err := c.inv.having(ctx, func(s *stock) bool { return s.host(r.Host).ID != "" }); err != nil {
+		return err
+	}
+	_, err = d.Define(ctx, c.domain(v, r.Host, nics[r.VM], epoch(ctx)))
 	return err
 }
 

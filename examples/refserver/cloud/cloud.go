@@ -27,6 +27,7 @@ type Config struct {
 	Seed      *Seed
 	MasterKey *MasterKey
 	DevKey    Credentials // accepted beside those stored; none if empty
+	Hosts     []RealHost  // beside the simulated ones, and those known already
 	SimHosts  int
 	SimTimes  sim.Times
 	SimFaults []SimFault
@@ -76,11 +77,14 @@ func OpenAccounts(ctx context.Context, cfg Config) (*Cloud, error) {
 // Open brings tables, seed and hosts into place. What cannot work is told in one line.
 func Open(ctx context.Context, cfg Config) (*Cloud, error) {
 	c := blank(cfg)
-	c.hosts = drivers{t: &c.tables, open: c.simulate, by: map[string]hypervisor.Driver{}}
+	c.hosts = drivers{t: &c.tables, open: c.opens, by: map[string]hypervisor.Driver{}}
 	if err := c.migrate(ctx, cfg.Migrate); err != nil {
 		return nil, err
 	}
 	if err := c.plant(ctx, cfg.Seed, cfg.SimHosts, c.env.NewID); err != nil {
+		return nil, err
+	}
+	if err := c.register(ctx, cfg.Hosts); err != nil {
 		return nil, err
 	}
 	if err := c.join(ctx, c.env.Node, cfg.Seed.ManagementServer, cfg.Single, c.env.NewID); err != nil {

@@ -47,6 +47,7 @@ type hostRow struct {
 	CPUs      int64  `bun:"cpus"`
 	MHz       int64  `bun:"mhz"`
 	MemoryMiB int64  `bun:"memory_mib"`
+	URL       string `bun:"url"` // how libvirt is reached; "" = simulated
 
 	State      ResourceState `bun:"resource_state"`
 	Disabled   bool          `bun:"disabled"` // by the operator

@@ -72,6 +72,8 @@ var schema = [][]string{{
 	`CREATE TABLE rs_schedule (id TEXT PRIMARY KEY, created BIGINT NOT NULL, version BIGINT NOT NULL, vm TEXT NOT NULL, action TEXT NOT NULL,
 		schedule TEXT NOT NULL, zone TEXT NOT NULL, description TEXT NOT NULL, enabled BOOLEAN NOT NULL, start_at BIGINT NOT NULL, end_at BIGINT NOT NULL)`,
 	`CREATE INDEX rs_schedule_vm ON rs_schedule (vm)`,
+}, {
+	`ALTER TABLE rs_host ADD COLUMN url TEXT NOT NULL DEFAULT ''`,
 }}
 
 // ErrSchema means that our tables are not there, or of a newer program.

@@ -163,6 +163,6 @@ func (c *Cloud) tell(ctx context.Context, v *vmRow, size offeringRow) error {
 	}
 	resized := *v
 	resized.Offering = size.ID
-	_, err = d.Define(ctx, c.domain(&resized, nics[v.ID], epoch(ctx)))
+	_, err = d.Define(ctx, c.domain(&resized, v.Host, nics[v.ID], epoch(ctx)))
 	return err
 }

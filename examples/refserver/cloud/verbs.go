@@ -184,12 +184,13 @@ func final(err error) error {
 }
 
 // domain is the machine's definition on a host.
-func (c *Cloud) domain(v *vmRow, nics []nicRow, epoch int64) hypervisor.Spec {
+func (c *Cloud) domain(v *vmRow, host string, nics []nicRow, epoch int64) hypervisor.Spec {
 	o := c.inv.now().offering(v.Offering)
 	s := hypervisor.Spec{ID: v.ID, Name: domainName(v), VCPU: int(o.CPUs), MemoryMiB: o.MemoryMiB, Console: true, Epoch: epoch}
 	for _, n := range nics {
 		s.NICs = append(s.NICs, hypervisor.NIC{Bridge: "br-" + n.Network[:8], MAC: n.MAC})
 	}
+	s.NICs = c.inv.now().host(host).ports(s.NICs)
 	return s
 }
 

@@ -155,9 +155,12 @@ func onBus(t *testing.T, kind, url string) {
 		ctx, stop := context.WithTimeout(t.Context(), 30*time.Second)
 		defer stop()
 		frames := follow(ctx, t, c)
-		_, j := a.deploy("seen", nil)
-		a.wait(j).succeeds(t)
-		b.until(func() bool { return strings.Contains(frames(), j) })
+		b.until(func() bool { // from when on a knows that somebody looks at c
+			_, j := a.deploy("seen", params{"startvm": "false"})
+			a.wait(j).succeeds(t)
+			time.Sleep(500 * time.Millisecond)
+			return strings.Contains(frames(), j)
+		})
 	})
 	t.Run("console-13 what only a process knows", func(t *testing.T) {
 		for _, path := range []string{"/console/v1/periodic", "/console/v1/bus"} {

@@ -27,6 +27,7 @@ type Config struct {
 	Bus        string        // memory, nats://…, amqp://…
 	Membership string        // db, memory, zk://…, memcached://…
 	Beat, Down time.Duration // of membership
+	Hosts      []cloud.RealHost
 	SimHosts   int
 	SimLatency time.Duration
 	SimFaults  []cloud.SimFault
@@ -85,7 +86,16 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 	fs.StringVar(&cfg.Membership, "membership", "db", "where nodes tell each other that they live: db, memory, zk://HOST:PORT,…[/PATH] or memcached://HOST:PORT,…")
 	fs.DurationVar(&cfg.Beat, "beat", 10*time.Second, "how often a node says that it lives")
 	fs.DurationVar(&cfg.Down, "down", time.Minute, "a node that was silent for longer is down")
-	hypervisor := fs.String("hypervisor", "sim", "sim")
+	simulated := false // beside others
+	fs.Func("hypervisor", "sim, or NAME=URI,… of hosts that libvirt runs, as a=qemu+unix:///system or b=qemu+tcp://HOST/system; repeatable (default sim)", func(s string) error {
+		if s == "sim" {
+			simulated = true
+			return nil
+		}
+		hosts, err := cloud.ParseHosts(s)
+		cfg.Hosts = append(cfg.Hosts, hosts...)
+		return err
+	})
 	fs.IntVar(&cfg.SimHosts, "sim-hosts", 2, "simulated hosts")
 	fs.DurationVar(&cfg.SimLatency, "sim-latency", 300*time.Millisecond, "how long a simulated host takes to start, stop or reboot a machine")
 	fs.Func("sim-fault", "op:match:effect, as start:name=fail*:capacity; repeatable", func(s string) error {
@@ -125,8 +135,8 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 		}
 		return cfg, err
 	}
-	if *hypervisor != "sim" {
-		return cfg, flagError("hypervisor", "%q: only sim is built in", *hypervisor)
+	if len(cfg.Hosts) > 0 && !simulated {
+		cfg.SimHosts = 0
 	}
 	if key, secret, ok := strings.Cut(*devKey, ":"); ok && key != "" && secret != "" {
 		cfg.DevKey = cloud.Credentials{Key: key, Secret: secret}
@@ -238,7 +248,7 @@ func (c *Config) check() error {
 		return flagError("expunge-delay", "%v is negative", c.Expunge)
 	case c.Data == "":
 		return flagError("data", "is empty")
-	case c.SimHosts < 1 || c.SimHosts > 1000:
+	case c.SimHosts < 1 && len(c.Hosts) == 0 || c.SimHosts < 0 || c.SimHosts > 1000:
 		return flagError("sim-hosts", "%d: want 1 to 1000", c.SimHosts)
 	case c.SimLatency < 0 || c.SimLatency > time.Minute:
 		return flagError("sim-latency", "%v: want 0 to 1m", c.SimLatency)

@@ -144,9 +144,12 @@ func (s *Server) prepare(ctx context.Context, seed *cloud.Seed) (err error) {
 	}
 	s.cloud, err = cloud.Open(ctx, cloud.Config{
 		Env: s.env, DB: s.db, Bun: s.bun, Seed: seed, MasterKey: s.key, DevKey: s.cfg.DevKey,
-		SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, RateLimit: s.cfg.Rate, Expunge: s.cfg.Expunge, Migrate: s.cfg.Migrate != "off", Single: !s.cfg.postgres(),
+		Hosts: s.cfg.Hosts, SimHosts: s.cfg.SimHosts, SimFaults: s.cfg.SimFaults, RateLimit: s.cfg.Rate, Expunge: s.cfg.Expunge, Migrate: s.cfg.Migrate != "off", Single: !s.cfg.postgres(),
 		SimTimes: sim.Times{Define: -1, Start: latency, Stop: latency, Reboot: latency, Migrate: latency},
 	})
+	if errors.As(err, new(*cloud.HostError)) {
+		return &FlagError{"hypervisor", err}
+	}
 	if err != nil {
 		return &FlagError{"db", err}
 	}

@@ -83,7 +83,8 @@ func TestStart(t *testing.T) {
 			{"listen", "8080"}, {"listen", "0.0.0.0:8080"}, {"listen", "example.org:1"}, {"listen", taken.Addr().String()},
 			{"data", file + "/x"}, {"db", "mysql://x"}, {"db", "sqlite:"}, {"db", "sqlite:" + t.TempDir()},
 			{"master-key", file}, {"master-key", file + ".missing"}, {"seed", file}, {"seed", file + ".missing"},
-			{"hypervisor", "qemu:///system"}, {"sim-hosts", "0"}, {"sim-hosts", "many"}, {"sim-latency", "-1s"}, {"sim-latency", "soon"},
+			{"hypervisor", "qemu:///system"}, {"hypervisor", "A=qemu:///system"}, {"hypervisor", "a=xen:///system"}, {"hypervisor", "a=qemu+ssh://h/system"}, {"hypervisor", "a=qemu:///system?x=y"},
+			{"hypervisor", "a=test:///default?socket=" + file + ".missing"}, {"sim-hosts", "0"}, {"sim-hosts", "many"}, {"sim-latency", "-1s"}, {"sim-latency", "soon"},
 			{"sim-fault", "start"}, {"sim-fault", "explode:*:error"}, {"sim-fault", "start:name=[:error"}, {"sim-fault", "start:*:slow=x"},
 			{"workers", "0"}, {"hold", "26s"}, {"max-holds", "0"}, {"drain", "-1s"}, {"drain-delay", "2m"}, {"job-retention", "1s"}, {"dev-key", "nocolon"}, {"migrate", "maybe"},
 			{"nonsense", "1"}, {"tls-key", file}, {"tls-client-ca", file}, {"rate", "-1"}, {"burst", "0"}, {"expunge-delay", "-1s"}, {"trusted-proxy", "x"}, {"enforce-timestamps", "=perhaps"}, {"node", "@" + file + ".missing"},
@@ -142,7 +143,7 @@ func TestStart(t *testing.T) {
 		if err := begin(t, args...); err == nil || !strings.Contains(err.Error(), "newer") || !strings.HasPrefix(err.Error(), "-db: ") {
 			t.Errorf("newer tables: %v", err)
 		}
-		if _, err := s.bun.Exec(`UPDATE rs_schema SET version = 3`); err != nil {
+		if _, err := s.bun.Exec(`UPDATE rs_schema SET version = 4`); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := s.bun.Exec(`INSERT INTO drover_migration (version, name, sum, at) VALUES (99, 'x', 'x', 0)`); err != nil {
