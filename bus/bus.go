@@ -42,6 +42,7 @@ type Bus struct {
 	ctx     context.Context // of what runs; ends with Run
 	cancel  context.CancelCauseFunc
 	up      chan struct{} // closed when the inbox stands, or there will be none
+	early   herd          // calls that came before
 	live    int           // goroutines of spawn
 	idle    chan struct{} // closed and replaced when live becomes 0
 	inlets  map[Address]*inlet
@@ -177,12 +178,13 @@ func (b *Bus) Run(ctx context.Context) error {
 
 func (b *Bus) started() {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	select {
 	case <-b.up:
 	default:
 		close(b.up)
 	}
+	b.mu.Unlock()
+	b.early.release(b)
 }
 
 const stuckAfter = 5 * time.Second

@@ -77,14 +77,14 @@ func (r *ringed) Watch(f func(View)) (stop func()) {
 
 // viewer holds the view of the moment.
 type viewer struct {
-	b   *Bus
-	at  atomic.Pointer[View]
-	mu  sync.Mutex
-	new chan struct{} // closed and replaced with each view
+	b    *Bus
+	at   atomic.Pointer[View]
+	mu   sync.Mutex
+	news herd // who waits for another view
 }
 
 func (s *viewer) init(b *Bus) {
-	s.b, s.new = b, make(chan struct{})
+	s.b = b
 	s.at.Store(&View{})
 	if b.cfg.Members != nil {
 		v := b.cfg.Members.View()
@@ -118,9 +118,8 @@ func (s *viewer) changed(v View) {
 		return
 	}
 	s.at.Store(&v)
-	close(s.new)
-	s.new = make(chan struct{})
 	s.mu.Unlock()
+	s.news.release(s.b)
 	s.tell(old, v)
 	s.b.lost(func(node string, inc int64) bool {
 		if node == s.b.node {
@@ -160,23 +159,25 @@ func incarnation(v View, node string) int64 {
 const freshWithin = 500 * time.Millisecond
 
 // fresh waits for a view that is good, at most 500 ms, and gives the one of the moment.
-func (s *viewer) fresh(ctx context.Context, good func(v View) bool) View {
+func (s *viewer) fresh(ctx context.Context, id string, good func(v View) bool) View {
 	timer := s.b.env.Clock.After(freshWithin)
-	for {
-		s.mu.Lock()
-		news := s.new
-		s.mu.Unlock()
+	for late := false; ; {
+		w := s.news.join(id)
 		if asked := s.b.cfg.Members.View(); good(asked) && !good(s.now()) {
 			s.changed(asked)
 		}
-		if v := s.now(); good(v) {
-			return v
+		v := s.now()
+		if !late && !good(v) {
+			select {
+			case <-w.c:
+			case <-timer:
+				late = true
+			case <-ctx.Done():
+				late = true
+			}
 		}
-		select {
-		case <-news:
-		case <-timer:
-			return s.now()
-		case <-ctx.Done():
+		s.news.leave(w)
+		if late || good(v) {
 			return s.now()
 		}
 	}

@@ -15,7 +15,7 @@ func (b *Bus) owned(r *request) error {
 		return b.settle(r, v)
 	}
 	b.spawn("bus/view/"+m.ID, func() {
-		v := b.view.fresh(b.ctx, func(v View) bool {
+		v := b.view.fresh(b.ctx, m.ID, func(v View) bool {
 			return v.Epoch >= m.Wire.Epoch && v.Epoch != 0 || v.Ring.Fingerprint() == m.Wire.Ring
 		})
 		if err := b.settle(r, v); err != nil {

@@ -222,7 +222,7 @@ func (b *Bus) routed(ctx context.Context, m *Message, deadline time.Time) ([]byt
 	if !errors.As(err, &other) {
 		return body, err
 	}
-	v = b.view.fresh(ctx, func(v View) bool { return v.Epoch >= other.Epoch && v.Epoch > 0 || v.Ring.Fingerprint() != m.Wire.Ring })
+	v = b.view.fresh(ctx, m.ID, func(v View) bool { return v.Epoch >= other.Epoch && v.Epoch > 0 || v.Ring.Fingerprint() != m.Wire.Ring })
 	owner, ok = v.Ring.Owner(again.Key)
 	if (v.Epoch <= other.Epoch || v.Epoch == 0 || other.Epoch == 0) && v.up(other.Owner) {
 		owner, ok = other.Owner, true
@@ -246,7 +246,7 @@ func (b *Bus) once(ctx context.Context, m *Message, deadline time.Time) ([]byte,
 	if deadline.Sub(now) <= leastTime {
 		return nil, errNoTime
 	}
-	if err := b.waitUp(ctx, deadline.Sub(now)); err != nil {
+	if err := b.waitUp(ctx, m.ID, deadline.Sub(now)); err != nil {
 		return nil, err
 	}
 	return b.await(ctx, &waiter{b: b, m: m, deadline: deadline, began: now, monitor: time.Duration(m.Wire.Monitor)})
@@ -281,21 +281,33 @@ func (b *Bus) await(ctx context.Context, w *waiter) ([]byte, error) {
 }
 
 // waitUp waits until the bus runs.
-func (b *Bus) waitUp(ctx context.Context, left time.Duration) error {
-	select {
-	case <-b.up:
-	default:
+func (b *Bus) waitUp(ctx context.Context, id string, left time.Duration) error {
+	if b.isUp() {
+		return b.running(ctx)
+	}
+	w := b.early.join(id)
+	defer b.early.leave(w)
+	if !b.isUp() {
 		select {
-		case <-b.up:
+		case <-w.c:
 		case <-ctx.Done():
 		case <-b.env.Clock.After(left):
 			return errNoTime
 		}
-		if ctx.Err() != nil {
-			return ended(ctx, false)
-		}
+	}
+	if ctx.Err() != nil {
+		return ended(ctx, false)
 	}
 	return b.running(ctx)
+}
+
+func (b *Bus) isUp() bool {
+	select {
+	case <-b.up:
+		return true
+	default:
+		return false
+	}
 }
 
 // dispatch gives w to this very node, or to a lane.
