@@ -36,7 +36,7 @@ func RecordFrom(ctx context.Context) (Record, bool) {
 
 // recall loads the Record, or creates it, and brings its version up to date.
 func (s *Service) recall(ctx context.Context) error {
-	if s.Record == nil {
+	if s.Record == nil || s.Host == "" && s.Env.Node == "" {
 		return nil
 	}
 	want := Record{s.host(), s.Topic, s.Version}

@@ -34,7 +34,7 @@ type Service struct {
 
 	Components Group
 	Checks     []Check     // all run before anything starts; see ErrCheck
-	Record     RecordStore // what is remembered between the lives of the service; nil = nothing
+	Record     RecordStore // what is remembered between the lives of the service; nil = nothing, likewise without a Host or Env.Node: under a name drawn anew nobody would find it
 
 	StartTimeout time.Duration // for the whole start; 0 = no limit
 	HookTimeout  time.Duration // for each hook but Init, and for each Check; 0 = 60 s, negative = no limit

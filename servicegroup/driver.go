@@ -1,6 +1,9 @@
 package servicegroup
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Driver is a place where members are recorded. It is safe for concurrent use and may be shared by several Groups.
 //
@@ -9,7 +12,7 @@ import "context"
 // every obligation.
 type Driver interface {
 	// Join records m and answers it with what the driver knows better.
-	// 1. Incarnation is higher than any this ID ever had, and than m.Incarnation.
+	// 1. Incarnation is higher than any this ID had in the last [Retain], and than m.Incarnation.
 	// 2. An older record of the ID is replaced at once: its incarnation is fenced.
 	// 3. The same m.Instance again, still recorded: nothing changes, the record as it is.
 	// 4. Joined and Seen are now by the driver's clock; Beat is 1, or 0 where presence alone is the evidence.
@@ -32,6 +35,11 @@ type Driver interface {
 	// State and Reason are zero but for Leave's.
 	Members(ctx context.Context, group string) ([]Member, error)
 }
+
+// Retain is for how long drivers keep the record of a member that is silent, unless their Config says otherwise: processes whose IDs
+// are drawn anew with each start leave one each. When a member joins, at most once an hour and process, records of its group that are
+// older are removed, but for those with a mark or a ban; an ID that comes back later begins anew.
+const Retain = 7 * 24 * time.Hour
 
 // Forever is the Age of a member that a driver knows to be absent but not since when.
 const Forever = 1<<63 - 1

@@ -2,6 +2,7 @@ package servicegroup
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -72,6 +73,9 @@ func (k *tracks) absorb(all []Member, at time.Time, gap bool) {
 			t.moved, t.changed = true, at
 		}
 		t.absent, t.rec = false, m
+		if strings.HasPrefix(string(m.Mark), confirmed) { // no mark for the eye
+			t.rec.Mark, t.confirmed = "", t.rec.confirms(m.Mark)
+		}
 		if !m.Lapsed {
 			t.lapsed = time.Time{}
 		} else if t.lapsed.IsZero() {

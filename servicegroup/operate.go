@@ -2,6 +2,7 @@ package servicegroup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 )
@@ -92,26 +93,68 @@ func (g *Group) after(ctx context.Context) error {
 	return nil
 }
 
-// ConfirmDown says of members that the mass guard holds, on this node, that they are down indeed: Down, Late. Members that are
-// Down already stay so; one that is Up is [ErrTaken], one that is not known [ErrNotMember], and then nothing is done.
-func (g *Group) ConfirmDown(_ context.Context, ids ...string) error {
+// ConfirmDown says of members that the mass guard holds that they are down indeed: Down, Late, on this node at once, and on the others
+// with their next read, for it is noted in the members' records; a driver that is no [Marker] keeps it to this node. It holds until the
+// member beats. Members that are Down already stay so; one that is Up is [ErrTaken], one that is not known [ErrNotMember], and then
+// nothing is done. Else the error is the driver's, and some may have been confirmed.
+func (g *Group) ConfirmDown(ctx context.Context, ids ...string) error {
+	held, err := g.held(ids)
+	if err != nil {
+		return err
+	}
+	for _, m := range held {
+		d, ok := g.cfg.Driver.(Marker)
+		if !ok {
+			break
+		}
+		err := guard(func() error { return d.Mark(ctx, g.cfg.Group, m.ID, m.confirmation()) })
+		if err != nil && !errors.Is(err, ErrUnsupported) {
+			return err
+		}
+	}
 	now := g.now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range held {
+		if t := g.known.by[Fold(m.ID)]; t != nil && t.rec.Incarnation == m.Incarnation && t.rec.Beat == m.Beat {
+			t.confirmed = t.held
+		}
+		g.log.Info("confirmed down", "member", m.ID)
+	}
+	g.judge(g.reader.last, false)
+	g.publish(now)
+	return nil
+}
+
+// held gives those of ids that the mass guard holds.
+func (g *Group) held(ids []string) (ms []Member, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, id := range ids {
 		switch t := g.known.by[Fold(id)]; {
 		case t == nil:
-			return fmt.Errorf("%w: %.140q", ErrNotMember, id)
+			return nil, fmt.Errorf("%w: %.140q", ErrNotMember, id)
 		case t.state == Up:
-			return fmt.Errorf("%w: %s is up", ErrTaken, id)
+			return nil, fmt.Errorf("%w: %s is up", ErrTaken, id)
+		case t.held:
+			ms = append(ms, t.rec)
 		}
 	}
-	for _, id := range ids {
-		t := g.known.by[Fold(id)]
-		t.confirmed = t.held
-		g.log.Info("confirmed down", "member", id)
+	return ms, nil
+}
+
+// confirmed begins the mark of a member that ConfirmDown called down; it names the incarnation and beat that it was said of.
+const confirmed = "confirmed-down:"
+
+func (m *Member) confirmation() Mark {
+	return Mark(fmt.Sprintf("%s%d:%d", confirmed, m.Incarnation, m.Beat))
+}
+
+// confirms says that c, a mark, was said of what is known of m now.
+func (m *Member) confirms(c Mark) bool {
+	var incarnation, beat int64
+	if _, err := fmt.Sscanf(string(c), confirmed+"%d:%d", &incarnation, &beat); err != nil {
+		return false
 	}
-	g.judge(g.reader.last, false)
-	g.publish(now)
-	return nil
+	return m.Incarnation < incarnation || m.Incarnation == incarnation && (m.Beat <= beat || m.Age == Forever)
 }

@@ -10,6 +10,7 @@
 //
 // # Not guaranteed
 //
+//   - The record of a member that was silent for longer than Config.Retain.
 //   - A beat survives a crash of the server: the next one repeats it.
 //   - Hints, without Config.Notify and Config.Hint: then watchers poll.
 package db
@@ -22,6 +23,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/uptrace/bun"
 	"github.com/uptrace/bun/dialect"
@@ -36,6 +38,10 @@ type Config struct {
 	Schema string     // of the table, PostgreSQL; lower-case letters, digits and _
 	Prefix string     // of the table's name, SQLite; likewise
 
+	// Retain is for how long silent members' records are kept; 0: servicegroup.Retain, negative: for ever. It must be much longer
+	// than any Group's Down.
+	Retain time.Duration
+
 	// Notify wakes on what Hint sends, as store.Notifier does; nil: watchers poll.
 	Notify interface {
 		Wake(topic string) (c <-chan struct{}, stop func())
@@ -46,13 +52,15 @@ type Config struct {
 
 // Driver is safe for concurrent use. It opens and closes nothing; the *bun.DB is the host's.
 type Driver struct {
-	cfg  Config
-	db   *bun.DB
-	pg   bool
-	own  chan *sql.Conn // of beats, PostgreSQL
-	sql  map[string]string
-	mu   sync.Mutex
-	here int // members joined through this driver
+	cfg Config
+	db  *bun.DB
+	pg  bool
+	own chan *sql.Conn // of beats, PostgreSQL
+	sql map[string]string
+
+	mu     sync.Mutex
+	here   int       // members joined through this driver
+	purged time.Time // when silent members' records were last looked for
 }
 
 var names = regexp.MustCompile(`^[a-z_][a-z0-9_]{0,62}$`)
@@ -71,6 +79,9 @@ func New(db *bun.DB, cfg Config) (*Driver, error) {
 		return bad("Prefix", fmt.Sprintf("%.64q does not match %s", cfg.Prefix, names))
 	}
 	cfg.Env = cfg.Env.Defaults()
+	if cfg.Retain == 0 {
+		cfg.Retain = servicegroup.Retain
+	}
 	d := &Driver{cfg: cfg, db: db, own: make(chan *sql.Conn, 1), sql: map[string]string{}}
 	switch db.Dialect().Name() {
 	case dialect.PG:
@@ -83,7 +94,7 @@ func New(db *bun.DB, cfg Config) (*Driver, error) {
 	if cfg.Schema != "" {
 		table = `"` + cfg.Schema + `".` + table
 	}
-	for _, q := range []string{sqlJoin, sqlBeat, sqlLook, sqlLeave, sqlMembers, sqlMark, sqlForget} {
+	for _, q := range []string{sqlJoin, sqlBeat, sqlLook, sqlLeave, sqlMembers, sqlMark, sqlForget, sqlPurge} {
 		d.sql[q] = d.text(strings.ReplaceAll(q, "@members", table))
 	}
 	d.own <- nil
@@ -117,6 +128,9 @@ VALUES (?, ?, ?, '', 0, '', '', '', '', 0, 0, 0, 'none', ?, 0) ON CONFLICT (grp,
 	sqlForget = `INSERT INTO @members (grp, key, id, instance, incarnation, addr, version, meta, health, beat, joined, seen, state, mark, banned)
 VALUES (?, ?, ?, '', 0, '', '', '', '', 0, 0, 0, 'none', '', ?)
 ON CONFLICT (grp, key) DO UPDATE SET state = 'none', mark = '', banned = excluded.banned`
+
+	// Once an hour and process: index drover_members_pkey, all of the group.
+	sqlPurge = `DELETE FROM @members WHERE grp = ? AND seen < @now - ? AND banned = 0 AND mark NOT IN ('forced-down', 'maintenance')`
 )
 
 // text is q for the dialect, but for SQLite's time.

@@ -52,10 +52,25 @@ func (d *Driver) Join(ctx context.Context, m servicegroup.Member) (servicegroup.
 		d.mu.Lock()
 		d.here++
 		d.mu.Unlock()
+		d.purge(ctx, m.Group)
 		d.hint(ctx, m.Group)
 	}
 	m.Incarnation, m.Beat, m.Joined, m.Seen, m.Mark = r.incarnation, r.beat, at(r.joined), at(r.seen), servicegroup.Mark(r.mark)
 	return m, nil
+}
+
+// purge removes what silent members left. What fails is done by another join.
+func (d *Driver) purge(ctx context.Context, group string) {
+	now := d.cfg.Env.Clock.Now()
+	d.mu.Lock()
+	due := d.cfg.Retain > 0 && (d.purged.IsZero() || now.Sub(d.purged) >= time.Hour)
+	if due {
+		d.purged = now
+	}
+	d.mu.Unlock()
+	if due {
+		_, _ = d.exec(ctx, sqlPurge, group, d.cfg.Retain.Microseconds())
+	}
 }
 
 // Beat counts one.

@@ -55,7 +55,7 @@ func (d *Driver) joined(m servicegroup.Member, r record) servicegroup.Member {
 
 // draw is the next incarnation. One that the server has forgotten starts at the time in ms.
 func (d *Driver) draw(ctx context.Context, m servicegroup.Member) (n int64, err error) {
-	err = d.change(ctx, counter(m.Group, m.ID), 0, func(old []byte) ([]byte, error) {
+	err = d.change(ctx, counter(m.Group, m.ID), maxTTL, func(old []byte) ([]byte, error) {
 		n = d.cfg.Env.Clock.Now().UnixMilli()
 		if old != nil {
 			if n, err = strconv.ParseInt(strings.TrimSpace(string(old)), 10, 64); err != nil {
@@ -70,10 +70,17 @@ func (d *Driver) draw(ctx context.Context, m servicegroup.Member) (n int64, err 
 
 // enter writes the member into the index.
 func (d *Driver) enter(ctx context.Context, m servicegroup.Member, incarnation int64) error {
+	gone := d.absent(ctx, m.Group)
 	return d.index(ctx, m.Group, func(ids map[string]entry) bool {
-		e := entry{m.ID, incarnation}
-		if old, ok := ids[servicegroup.Fold(m.ID)]; ok && (old == e || old.Incarnation > incarnation) {
-			return false
+		was := len(ids)
+		for key, e := range gone {
+			if ids[key] == e {
+				delete(ids, key)
+			}
+		}
+		e := entry{m.ID, incarnation, d.now().Unix()}
+		if old, ok := ids[servicegroup.Fold(m.ID)]; ok && old.Incarnation >= incarnation {
+			return len(ids) != was
 		}
 		ids[servicegroup.Fold(m.ID)] = e
 		return true

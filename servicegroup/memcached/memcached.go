@@ -19,6 +19,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/bradfitz/gomemcache/memcache"
@@ -35,6 +36,9 @@ type Config struct {
 	Down time.Duration
 	// Timeout of an operation; default 500 ms.
 	Timeout time.Duration
+	// Retain is for how long absent members stay in the index of their group, after they joined; 0: servicegroup.Retain, negative:
+	// for ever.
+	Retain time.Duration
 	// Marks keeps operators' marks, as the driver of a store does (db.Members()); nil: they are unsupported.
 	Marks interface {
 		servicegroup.Driver
@@ -49,6 +53,9 @@ type Driver struct {
 	cfg Config
 	c   *memcache.Client
 	ttl int32
+
+	mu     sync.Mutex
+	purged time.Time // when absent members were last looked for in the index
 }
 
 // New connects when it is first used. [servicegroup.ErrConfig] names the field.
@@ -81,6 +88,9 @@ func New(cfg Config) (*Driver, error) {
 		return bad("Servers", "%v", err)
 	}
 	cfg.Env = cfg.Env.Defaults()
+	if cfg.Retain == 0 {
+		cfg.Retain = servicegroup.Retain
+	}
 	d := &Driver{cfg: cfg, c: memcache.NewFromSelector(servers), ttl: int32(ttl)}
 	d.c.Timeout, d.c.MaxIdleConns = cfg.Timeout, 8
 	return d, nil

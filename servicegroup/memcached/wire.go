@@ -54,6 +54,7 @@ func (r *record) member(group string) servicegroup.Member {
 type entry struct {
 	ID          string `json:"id"`
 	Incarnation int64  `json:"incarnation"`
+	At          int64  `json:"at,omitempty"` // when it joined, s
 }
 
 // name makes a key of at most 250 bytes without spaces; a longer one is hashed.

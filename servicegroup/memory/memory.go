@@ -6,7 +6,7 @@
 //
 // # Not guaranteed
 //
-// Anything after the process has ended.
+// Anything after the process has ended, and of members silent for longer than [servicegroup.Retain].
 package memory
 
 import (
@@ -28,6 +28,7 @@ type Driver struct {
 
 	once   sync.Once
 	mu     sync.Mutex
+	purged time.Time // when silent members' records were last looked for
 	rows   map[key]*row
 	sleeps map[string][]chan struct{} // by group
 }
@@ -62,6 +63,7 @@ func (d *Driver) Join(ctx context.Context, m servicegroup.Member) (servicegroup.
 	}
 	now := d.lock()
 	defer d.mu.Unlock()
+	d.purge(now)
 	r := d.row(m.Group, m.ID)
 	switch {
 	case r.banned:
@@ -75,6 +77,15 @@ func (d *Driver) Join(ctx context.Context, m servicegroup.Member) (servicegroup.
 	r.Meta = maps.Clone(m.Meta)
 	d.hint(m.Group)
 	return r.copy(now), nil
+}
+
+// purge removes what members left that are silent for longer than [servicegroup.Retain]. The caller holds mu.
+func (d *Driver) purge(now time.Time) {
+	if !d.purged.IsZero() && now.Sub(d.purged) < time.Hour {
+		return
+	}
+	d.purged = now
+	maps.DeleteFunc(d.rows, func(_ key, r *row) bool { return now.Sub(r.Seen) > servicegroup.Retain && !r.banned && r.Mark == "" })
 }
 
 // row is that of the ID; the caller holds mu.

@@ -51,6 +51,9 @@ func (d *Driver) Join(ctx context.Context, m servicegroup.Member) (servicegroup.
 		if banned {
 			return fmt.Errorf("%w: %s is banned", servicegroup.ErrFenced, m.ID)
 		}
+		if err == nil {
+			d.purge(m.Group, stat.Ctime)
+		}
 		if err == nil && out.Incarnation != stat.Czxid { // another joined meanwhile: the next beat says so
 			out = m
 			out.Incarnation, out.Joined = stat.Czxid, time.UnixMilli(stat.Ctime).UTC()
@@ -93,17 +96,18 @@ func (d *Driver) own(path, node string) (*zk.Stat, error) {
 	return nil, fmt.Errorf("%s cannot be created", node)
 }
 
-// told is what a beat would write of m.
-func told(m servicegroup.Member) string {
+// told is what a beat would write of m, with the day: it writes once a day at least.
+func (d *Driver) told(m servicegroup.Member) string {
 	var r record
 	r.tell(m)
+	r.Joined = d.cfg.Env.Clock.Now().Unix() / (24 * 3600)
 	b, _ := json.Marshal(r) // text and a time always encode
 	return string(b)
 }
 
 func (d *Driver) remember(node string, m servicegroup.Member) {
 	d.mu.Lock()
-	d.written[node] = told(m)
+	d.written[node] = d.told(m)
 	d.mu.Unlock()
 }
 
@@ -131,7 +135,7 @@ func (d *Driver) Beat(ctx context.Context, m servicegroup.Member) error {
 			return fmt.Errorf("%w: %s in %s: its session has ended", servicegroup.ErrGone, m.ID, m.Group)
 		}
 		d.mu.Lock()
-		same := d.written[node] == told(m)
+		same := d.written[node] == d.told(m)
 		d.mu.Unlock()
 		if same {
 			return nil

@@ -1,5 +1,5 @@
 // Package zk is the servicegroup driver on ZooKeeper. A member is an ephemeral node <prefix>/<group>/<id>/<instance>; what is
-// known of it, marks and the last incarnation included, is in the data of <prefix>/<group>/<id>, which stays.
+// known of it, marks and the last incarnation included, is in the data of <prefix>/<group>/<id>, which stays for some days.
 //
 // # Guarantees
 //
@@ -12,6 +12,7 @@
 // # Not guaranteed
 //
 //   - While the servers are away no session expires: a node that dies meanwhile looks up until its timeout after their return.
+//   - The record of a member that is absent, and was last written longer than Config.Retain ago.
 //   - Incarnations, which are czxids, rise for the life of the ensemble's data only.
 package zk
 
@@ -38,6 +39,9 @@ type Config struct {
 	// Session is how long the servers wait for a silent member before they end its session; default 6 s, at least 1 s. They
 	// may settle on another.
 	Session time.Duration
+	// Retain is for how long the nodes of absent members are kept after they were last written, which a member does once a day at
+	// least; 0: servicegroup.Retain, negative: for ever.
+	Retain time.Duration
 	// Dial makes connections; nil means net.DialTimeout.
 	Dial func(network, address string, timeout time.Duration) (net.Conn, error)
 }
@@ -54,6 +58,7 @@ type Driver struct {
 	closed  bool
 	away    time.Time // since when there is no session; zero: there is one
 	written map[string]string
+	purged  time.Time                  // when absent members' nodes were last looked for
 	sleeps  map[string][]chan struct{} // by group
 	armed   map[string]bool            // paths with a watch, and a letter for its kind
 	strange bool                       // foreign nodes are logged
@@ -84,6 +89,9 @@ func New(cfg Config) (*Driver, error) {
 		return bad("Session", "%v is not within 1s and 1h", cfg.Session)
 	}
 	cfg.Env = cfg.Env.Defaults()
+	if cfg.Retain == 0 {
+		cfg.Retain = servicegroup.Retain
+	}
 	if cfg.Dial == nil {
 		cfg.Dial = net.DialTimeout
 	}

@@ -59,6 +59,7 @@ type Server struct {
 	rate     *limits.Buckets  // of the requests of a key, on all faces; nil = none
 	refused  *limits.Failures // failed authentications of an address; nil = none
 	locks    locks
+	named    bool // the node's name outlives the process
 	listener net.Listener
 	http     *http.Server
 	health   health
@@ -78,6 +79,7 @@ func New(ctx context.Context, cfg Config) (s *Server, err error) {
 	if err := s.settle(&cfg); err != nil {
 		return nil, err
 	}
+	s.named = cfg.Env.Node != ""
 	cfg.Env = cfg.Env.Defaults()
 	s.cfg, s.env = cfg, cfg.Env
 	seed, err := cloud.ParseSeed(cfg.Seed)
@@ -269,12 +271,15 @@ func (s *Server) Run(ctx context.Context) error {
 // compose puts the components in the order in which they start; they stop in reverse.
 func (s *Server) compose() {
 	s.service = drover.Service{
-		Env: s.env, Topic: "refserver", Version: version(), Record: s.db.Records(), DrainTimeout: s.cfg.drainTimeout(),
+		Env: s.env, Topic: "refserver", Version: version(), DrainTimeout: s.cfg.drainTimeout(),
 		PostStart: func(context.Context) error { return s.welcome(s.admin) },
 		Drain: func(ctx context.Context) error {
 			s.unready(ctx)
 			return nil
 		},
+	}
+	if s.named {
+		s.service.Record = s.db.Records()
 	}
 	g := &s.service.Components
 	g.Add("session", s.session)
