@@ -26,7 +26,8 @@ func TestExit(t *testing.T) {
 		line   string
 	}{
 		{"ref-03 bad flag", []string{"-hold", "1h"}, 78, "refserver: -hold: "},
-		{"ref-03 unknown flag", []string{"-bus", "nats://x"}, 78, "refserver: -bus: "},
+		{"ref-03 unknown flag", []string{"-quorum", "3"}, 78, "refserver: -quorum: "},
+		{"ref-03 no such bus", []string{"-bus", "kafka://x"}, 78, "refserver: -bus: "},
 		{"ref-03 file that cannot be", []string{"-data", t.TempDir(), "-db", "sqlite:" + t.TempDir()}, 78, "refserver: -db: "},
 		{"ref-03 directory in use", []string{"-data", used, "-listen", "127.0.0.1:0"}, 78, "refserver: -data: "},
 		{"help", []string{"-h"}, 0, ""},
