@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"servicegroup":                    {"."},
 	"servicegroup/...":                {".", "servicegroup", "servicegroup/internal/stored"},
 	"ring":                            {},
+	"agent":                           {".", "store"},
 	"bus":                             {".", "store", "ring"},
 	"bus/memory":                      {".", "bus"},
 	"bus/nats":                        {".", "bus", "bus/internal/broker"},

@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/agent"
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
@@ -20,6 +21,7 @@ type Stores interface {
 	Ledger() lease.LedgerStore
 	Tracker() tracker.Store
 	Outbox() bus.Outbox
+	Agents() agent.Store
 	Members() servicegroup.Driver
 	Records() drover.RecordStore
 	Notifier() store.Notifier

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/agent"
 	members "github.com/drover-cloud/drover/servicegroup/memory"
 	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/store/internal/hub"
@@ -37,6 +38,7 @@ type tables struct {
 	jobs    jobTables
 	tracker trackerTables
 	outbox  outboxTables
+	agents  map[string]*agent.Row
 	records map[recordKey]*drover.Record
 }
 

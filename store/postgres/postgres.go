@@ -10,6 +10,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/agent"
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
@@ -106,6 +107,9 @@ func (s *Store) Ledger() lease.LedgerStore { return ledger{s} }
 func (s *Store) Tracker() tracker.Store {
 	return sqlstore.Trackers{Dialect: s.dialect()}
 }
+
+// Agents keeps calls of agents that are outstanding.
+func (s *Store) Agents() agent.Store { return sqlstore.Agents{Dialect: s.dialect()} }
 
 // Outbox keeps what is sent after commit.
 func (s *Store) Outbox() bus.Outbox { return sqlstore.Outbox{Dialect: s.dialect()} }

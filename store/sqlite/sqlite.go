@@ -11,6 +11,7 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/agent"
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/lease"
@@ -92,6 +93,9 @@ func (s *Store) Ledger() lease.LedgerStore { return sqlstore.Ledger{Dialect: s.d
 
 // Tracker keeps hosts and claims.
 func (s *Store) Tracker() tracker.Store { return sqlstore.Trackers{Dialect: s.dialect()} }
+
+// Agents keeps calls of agents that are outstanding.
+func (s *Store) Agents() agent.Store { return sqlstore.Agents{Dialect: s.dialect()} }
 
 // Outbox keeps what is sent after commit.
 func (s *Store) Outbox() bus.Outbox { return sqlstore.Outbox{Dialect: s.dialect()} }

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	t.Run("records", func(t *testing.T) { records(t, open) })
 	t.Run("tracker", func(t *testing.T) { trackers(t, open) })
 	t.Run("outbox", func(t *testing.T) { outboxes(t, open) })
+	t.Run("agents", func(t *testing.T) { agents(t, open) })
 }
 
 // in runs f in a transaction that must commit.

@@ -1,0 +1,63 @@
+package agent_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/agent"
+)
+
+var long = os.Getenv("DROVER_LONG") != ""
+
+// TestSize: 10 000 outstanding calls take at most 60 MiB and no goroutine but the callers'; a callback reaches its caller within a
+// millisecond.
+func TestSize(t *testing.T) {
+	const calls = 10_000
+	l := &lab{TB: t, at: map[string]http.Handler{}}
+	c, err := agent.New(agent.Config{Env: drover.Env{Logger: quiet}, Callback: "http://n1", HTTP: accepting{}, Timeout: time.Hour})
+	l.ok(err)
+	l.run(c)
+	used := func() uint64 {
+		for range 3 { // stacks shrink by half at a time
+			runtime.GC()
+		}
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		t.Logf("heap %d KiB, stacks %d KiB", m.HeapAlloc>>10, m.StackInuse>>10)
+		return m.HeapAlloc + m.StackInuse
+	}
+	before, goroutines := used(), runtime.NumGoroutine()
+	ctx, cancel := context.WithCancel(bg)
+	var wg sync.WaitGroup
+	for i := range calls {
+		wg.Go(func() {
+			_, _ = agent.Call[string](ctx, c, fmt.Sprintf("http://host-%d:7070/vm/start", i%100), map[string]int{"vm": i})
+		})
+	}
+	for accepted := 0; accepted < calls; {
+		runtime.Gosched()
+		accepted = 0
+		for _, w := range c.Pending() {
+			if w.Accepted {
+				accepted++
+			}
+		}
+	}
+	after, more := used(), runtime.NumGoroutine()-goroutines
+	t.Logf("%d calls: %.1f MiB, %d goroutines", calls, float64(after-before)/(1<<20), more)
+	if after-before > 60<<20 {
+		t.Errorf("%d outstanding calls take %d MiB", calls, (after-before)>>20)
+	}
+	if more > calls+100 {
+		t.Errorf("%d goroutines for %d calls", more, calls)
+	}
+	cancel()
+	wg.Wait()
+}
