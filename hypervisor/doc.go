@@ -12,6 +12,7 @@
 //   - A VM is started with an epoch, kept on the host. A start or stop with a lower one is ErrStaleEpoch (G6).
 //   - What cannot be read is Unknown, never Off (G7). A list is complete or an error, never a part.
 //   - A change that was sent and not answered is ErrOutcomeUnknown: read again, then decide.
+//   - Probe never finds a host dead. ProveEmpty alone proves that a host runs none of some VMs, and holds back whoever starts one late.
 //
 // # Not guaranteed
 //

@@ -3,7 +3,11 @@ package sim
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
+	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/drover-cloud/drover"
@@ -17,7 +21,13 @@ type Driver struct {
 	env    drover.Env
 	once   sync.Once
 	closed chan struct{}
+
+	reads, writes, long chan struct{} // places of requests under way
 }
+
+// What a daemon takes of a client at once: five requests on each connection, of which there are three for changes, and one for each
+// of four that take long.
+const readsAtOnce, writesAtOnce, longAtOnce = 5, 15, 4
 
 // Host is the machine this driver is connected to.
 func (d *Driver) Host() *Host { return d.h }
@@ -37,7 +47,10 @@ type call struct {
 	sent   bool // a change that may have happened
 }
 
-var errClosed, errDown = errors.New("closed"), errors.New("down")
+var (
+	errClosed = errors.New("closed")
+	errDown   = fmt.Errorf("down: %w", syscall.ECONNREFUSED)
+)
 
 // read runs f as a request that changes nothing.
 func (d *Driver) read(ctx context.Context, op, vm string, limit time.Duration, f func(c *call) error) error {
@@ -63,6 +76,11 @@ func (d *Driver) run(ctx context.Context, c *call, limit time.Duration, vm hyper
 		}
 		defer unlock()
 	}
+	leave, err := c.enter()
+	if err != nil {
+		return c.fail(err)
+	}
+	defer leave()
 	if err := c.reach(); err != nil {
 		return c.fail(err)
 	}
@@ -88,6 +106,27 @@ func (d *Driver) run(ctx context.Context, c *call, limit time.Duration, vm hyper
 	return nil
 }
 
+// enter waits for a place among the requests of the connection.
+func (c *call) enter() (leave func(), err error) {
+	places := c.d.reads
+	switch {
+	case c.op == "save" || c.op == "snapshot" || c.op == "revert" || c.op == "copy":
+		places = c.d.long
+	case c.change:
+		places = c.d.writes
+	}
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-c.d.closed:
+	case <-c.ctx.Done():
+	}
+	if c.ctx.Err() != nil {
+		return nil, c.ctx.Err()
+	}
+	return nil, errClosed
+}
+
 // suffer applies what a fault does before the work.
 func (c *call) suffer(f Fault) error {
 	if f.Hang {
@@ -106,7 +145,7 @@ func (c *call) reach() error {
 	h := c.d.h
 	for {
 		h.mu.Lock()
-		down, state, powered := h.down, h.daemon, h.powered
+		down, state, powered := h.down, h.daemon, h.powered && !h.cut[c.d.env.Node]
 		h.mu.Unlock()
 		if !powered || state == hung {
 			c.sent = c.change
@@ -120,6 +159,9 @@ func (c *call) reach() error {
 		case <-c.d.closed:
 			return errClosed
 		default:
+		}
+		if c.ctx.Err() != nil && !powered {
+			return fmt.Errorf("%w: %w", c.ctx.Err(), &net.OpError{Op: "dial", Net: "sim", Err: os.ErrDeadlineExceeded})
 		}
 		if c.ctx.Err() != nil {
 			return c.ctx.Err()
@@ -167,7 +209,7 @@ func (c *call) fail(err error) error {
 	case errors.Is(err, errClosed):
 		e.Class = hypervisor.ErrClosed
 	case errors.Is(err, errDown):
-		e.Class = hypervisor.ErrGone
+		e.Class, e.Err = hypervisor.ErrGone, err
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Class, e.Err = hypervisor.ErrTimeout, err
 	case errors.Is(err, hypervisor.ErrInvalid):

@@ -2,7 +2,9 @@ package sim
 
 import (
 	"context"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/drover-cloud/drover/hypervisor"
 )
@@ -13,7 +15,14 @@ var (
 	_ hypervisor.Rebooter  = (*Driver)(nil)
 	_ hypervisor.Resourcer = (*Driver)(nil)
 	_ hypervisor.Pinger    = (*Driver)(nil)
+	_ hypervisor.Statser   = (*Driver)(nil)
+	_ hypervisor.Eventer   = (*Driver)(nil)
+	_ hypervisor.Dialer    = (*Driver)(nil)
+	_ hypervisor.Fencer    = (*Driver)(nil)
 )
+
+// abilities are what every simulated host can do.
+var abilities = []string{"events", "migrate", "save", "snapshot", "stats"}
 
 // Info describes the host.
 func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error) {
@@ -21,7 +30,7 @@ func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error)
 		h := d.h
 		info = hypervisor.HostInfo{
 			ID: h.cfg.ID, Name: h.cfg.Name, Driver: "sim", Arch: "x86_64", Version: "1",
-			CPUs: h.cfg.VCPUs, MemoryMiB: h.cfg.MemoryMiB,
+			CPUs: h.cfg.VCPUs, MemoryMiB: h.cfg.MemoryMiB, Abilities: slices.Clone(abilities),
 		}
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -78,7 +87,7 @@ func (d *Driver) Resources(ctx context.Context) (r hypervisor.Resources, err err
 		return d.h.view(c.ctx, func(w *world) error {
 			r = hypervisor.Resources{
 				VCPUs: d.h.cfg.VCPUs, MemoryMiB: d.h.cfg.MemoryMiB, DiskMiB: d.h.cfg.DiskMiB,
-				PerVM: map[string]hypervisor.Resources{},
+				PerVM: map[string]hypervisor.Resources{}, Devices: maps.Clone(d.h.cfg.Devices),
 			}
 			for _, id := range w.ids() {
 				if g := w.VMs[id]; g.Incarnation >= 0 {
@@ -164,4 +173,61 @@ func (d *Driver) turnTo(ctx context.Context, op, id string, goal, from hyperviso
 			return nil
 		})
 	})
+}
+
+// Fence records an epoch; see hypervisor.Fencer.
+func (d *Driver) Fence(ctx context.Context, id string, epoch int64) error {
+	return d.change(ctx, "fence", hypervisor.VM{ID: id}, hypervisor.ChangeLimit, func(c *call) error {
+		return d.h.update(c.ctx, func(w *world) error {
+			g, ok := w.VMs[id]
+			switch {
+			case !ok:
+				return nil
+			case g.Incarnation >= 0:
+				return c.error(hypervisor.ErrState, "is "+string(g.Power))
+			case epoch < g.Epoch:
+				return c.stale(g, epoch)
+			}
+			g.Epoch, g.Mode, g.Autostart = epoch, fenced, false
+			w.VMs[id] = g
+			return nil
+		})
+	})
+}
+
+// Dial opens another connection to the host.
+func (d *Driver) Dial(context.Context) (hypervisor.Driver, error) { return d.h.Open(d.env), nil }
+
+// Origin says whom the driver expects to find.
+func (d *Driver) Origin() hypervisor.Origin {
+	return hypervisor.Origin{HostID: d.h.cfg.ID, Local: d.h.cfg.Local, Clock: d.env.Clock}
+}
+
+// Stats gives figures of guests; see hypervisor.Statser. A guest's processors never rest.
+func (d *Driver) Stats(ctx context.Context, q hypervisor.StatsQuery) (out []hypervisor.Stats, err error) {
+	err = d.read(ctx, "stats", "", hypervisor.BulkLimit, func(c *call) error {
+		now := d.env.Clock.Now()
+		return d.h.view(c.ctx, func(w *world) error {
+			out = []hypervisor.Stats{}
+			for _, id := range w.ids() {
+				vm := w.VMs[id].vm()
+				if len(q.IDs) > 0 && !slices.Contains(q.IDs, id) {
+					continue
+				}
+				s := hypervisor.Stats{ID: id, Name: vm.Name, Power: vm.Power, Incarnation: vm.Incarnation}
+				if vm.HasProcess() {
+					s.CPUTime = now.Sub(w.VMs[id].Booted) * time.Duration(vm.VCPUs)
+				}
+				if q.VCPUs {
+					s.VCPUs = vm.VCPUs
+				}
+				if q.Memory {
+					s.MemoryMiB, s.MaxMemoryMiB = vm.MemoryMiB, vm.MaxMemoryMiB
+				}
+				out = append(out, s)
+			}
+			return nil
+		})
+	})
+	return out, err
 }

@@ -18,7 +18,7 @@ const (
 
 // Fault breaks calls until it is removed or used up. Of several that match, the one injected first counts.
 type Fault struct {
-	Op    string                      // list, get, info, resources, ping, define, undefine, start, stop, reboot, pause, resume; "" = all
+	Op    string                      // list, get, info, resources, stats, ping, define, undefine, start, stop, reboot, pause, resume, save, snapshot, revert, fence, …; "" = all
 	Match func(vm hypervisor.VM) bool // nil = all; a call about no VM shows the zero VM
 	Times int                         // 0 = always
 	Delay time.Duration               // it takes so much longer
@@ -94,10 +94,7 @@ func (h *Host) interrupt() {
 
 // PowerLoss ends all guests at once; the host is silent until PowerOn.
 func (h *Host) PowerLoss(ctx context.Context) error {
-	h.mu.Lock()
-	h.powered = false
-	h.interrupt()
-	h.mu.Unlock()
+	h.power(false)
 	return h.update(ctx, func(w *world) error {
 		for _, id := range w.ids() {
 			if g := w.VMs[id]; g.Incarnation >= 0 {
@@ -109,10 +106,15 @@ func (h *Host) PowerLoss(ctx context.Context) error {
 }
 
 // PowerOn ends PowerLoss; guests stay Off.
-func (h *Host) PowerOn() {
+func (h *Host) PowerOn() { h.power(true) }
+
+func (h *Host) power(on bool) {
+	now := h.cfg.Env.Clock.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.powered = true
+	h.powered = on
+	h.bmc.history = append(h.bmc.history, switched{now, on})
+	h.interrupt()
 }
 
 // CrashVM kills the guest's process.
@@ -181,4 +183,58 @@ func (h *Host) comesBack(id string) bool {
 	g.Restarts--
 	h.guests[id] = g
 	return g.Restarts >= 0
+}
+
+// Slow makes calls named op take d longer until it is ended.
+func (h *Host) Slow(op string, d time.Duration) (end func()) {
+	return h.Inject(Fault{Op: op, Delay: d})
+}
+
+// Fail makes calls named op fail with a class, undone, until it is ended.
+func (h *Host) Fail(op string, class error) (end func()) {
+	return h.Inject(Fault{Op: op, Class: class})
+}
+
+// FailBefore makes the next call named op fail with hypervisor.ErrGone, undone.
+func (h *Host) FailBefore(op string) { h.Inject(Fault{Op: op, Times: 1, Class: hypervisor.ErrGone}) }
+
+// LoseReply lets the next call named op do its work and lose its reply.
+func (h *Host) LoseReply(op string) { h.Inject(Fault{Op: op, Times: 1, Lose: true}) }
+
+// Freeze hangs the host for d, by its own clock; guests are there all the while.
+func (h *Host) Freeze(d time.Duration) {
+	h.HangDaemon()
+	h.cfg.Env.Go("sim/freeze/"+h.cfg.ID, func() {
+		<-h.cfg.Env.Clock.After(d)
+		h.StartDaemon()
+	})
+}
+
+// Partition cuts the drivers of a node, by their Env.Node, off: no answer comes, and nothing arrives. Heal ends it.
+func (h *Host) Partition(node string) { h.reachable(node, false) }
+
+// Heal ends Partition.
+func (h *Host) Heal(node string) { h.reachable(node, true) }
+
+func (h *Host) reachable(node string, on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cut[node] = !on; on {
+		delete(h.cut, node)
+	}
+	h.interrupt()
+}
+
+// LoseEvents drops the next n events, for each who listens.
+func (h *Host) LoseEvents(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lose += n
+}
+
+// DuplicateEvents makes every event come twice.
+func (h *Host) DuplicateEvents(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.double = on
 }

@@ -18,8 +18,10 @@ type Config struct {
 	MemoryMiB int64  // default 65536; enforced at start
 	DiskMiB   int64  // default 1048576; shown
 	Times     Times
-	DiskRoots []string // directories a Spec's disks may lie under; none: no disks
-	State     State    // nil = in memory, gone with the process
+	Devices   map[string][]string // exclusive ones, by pool; shown
+	Local     bool                // shown as the machine that asks, see hypervisor.Origin
+	DiskRoots []string            // directories a Spec's disks may lie under; none: no disks
+	State     State               // nil = in memory, gone with the process
 }
 
 // Times is how long the host takes; zero is the default, negative takes no time.
@@ -30,6 +32,9 @@ type Times struct {
 	Reboot time.Duration // default 5s, of a guest that obeys
 
 	Migrate time.Duration // default 2s, at the source
+
+	Save, Restore    time.Duration // default 1.6s and 500ms
+	Snapshot, Revert time.Duration // default 120ms and 1.9s
 }
 
 // Host is a simulated machine. Its verbs are faults; work goes through Open.
@@ -38,16 +43,24 @@ type Host struct {
 	turns fair.Keyed // changes of one VM
 
 	keep  sync.Mutex
-	world world // if cfg.State is nil
+	state world // if cfg.State is nil
 
 	mu      sync.Mutex    // inside keep
-	down    chan struct{} // closed when daemon or powered change
+	down    chan struct{} // closed when daemon, powered or cut change
 	daemon  daemon
 	powered bool
+	cut     map[string]bool // nodes that cannot reach the host
 	wrongID string
 	stolen  int64
 	faults  []*Fault
 	guests  map[string]Guest
+	bmc     BMC
+	world   *World // it belongs to; nil = none
+
+	changes   int64 // of VMs, counted
+	listeners []*listener
+	lose      int  // so many events
+	double    bool // events come twice
 }
 
 // New makes a host and opens a driver to it.
@@ -82,12 +95,19 @@ func NewHost(cfg Config) (*Host, error) {
 	orDefault(&cfg.Times.Stop, 1500*time.Millisecond)
 	orDefault(&cfg.Times.Reboot, 5*time.Second)
 	orDefault(&cfg.Times.Migrate, 2*time.Second)
-	return &Host{
+	orDefault(&cfg.Times.Save, 1600*time.Millisecond)
+	orDefault(&cfg.Times.Restore, 500*time.Millisecond)
+	orDefault(&cfg.Times.Snapshot, 120*time.Millisecond)
+	orDefault(&cfg.Times.Revert, 1900*time.Millisecond)
+	h := &Host{
 		cfg:     cfg,
 		down:    make(chan struct{}),
 		powered: true,
+		cut:     map[string]bool{},
 		guests:  map[string]Guest{},
-	}, nil
+	}
+	h.bmc.init(h)
+	return h, nil
 }
 
 func orDefault[T comparable](p *T, d T) {
@@ -99,5 +119,6 @@ func orDefault[T comparable](p *T, d T) {
 
 // Open connects a controller whose waiting goes by env's clock. Close ends it; the host goes on.
 func (h *Host) Open(env drover.Env) *Driver {
-	return &Driver{h: h, env: env.Defaults(), closed: make(chan struct{})}
+	return &Driver{h: h, env: env.Defaults(), closed: make(chan struct{}), reads: make(chan struct{}, readsAtOnce),
+		writes: make(chan struct{}, writesAtOnce), long: make(chan struct{}, longAtOnce)}
 }

@@ -20,7 +20,9 @@ const (
 	vmID   = "00000000-0000-4000-8000-00000000000a"
 )
 
-func fast() sim.Times { return sim.Times{Define: -1, Start: -1, Stop: -1, Reboot: -1} }
+func fast() sim.Times {
+	return sim.Times{Define: -1, Start: -1, Stop: -1, Reboot: -1, Migrate: -1, Save: -1, Restore: -1, Snapshot: -1, Revert: -1}
+}
 
 func open(t testing.TB, cfg sim.Config) *sim.Driver {
 	t.Helper()

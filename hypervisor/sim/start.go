@@ -25,7 +25,11 @@ func (c *call) start(o hypervisor.StartOptions) error {
 		return err
 	}
 	c.sent = true
-	if err := c.sleep(c.d.h.cfg.Times.Start); err != nil {
+	took := c.d.h.cfg.Times.Start
+	if mine.Saved {
+		took = c.d.h.cfg.Times.Restore
+	}
+	if err := c.sleep(took); err != nil {
 		return err
 	}
 	return c.d.h.update(c.ctx, func(w *world) error {
@@ -52,7 +56,7 @@ func (c *call) beginStart(w *world, o hypervisor.StartOptions) (guest, error) {
 	if err != nil {
 		return g, err
 	}
-	if o.Epoch < g.Epoch {
+	if o.Epoch < g.Epoch || o.Epoch == g.Epoch && g.Mode == fenced {
 		return g, c.stale(g, o.Epoch)
 	}
 	switch {
@@ -67,8 +71,12 @@ func (c *call) beginStart(w *world, o hypervisor.StartOptions) (guest, error) {
 		if free := c.d.h.memory() - w.usedMiB(); g.Spec.MemoryMiB > free {
 			return g, c.error(hypervisor.ErrNoResources, fmt.Sprintf("memory: free %d MiB < %d MiB", free, g.Spec.MemoryMiB))
 		}
+		saved := g.Saved && !o.Fresh
 		g = w.boot(g, hypervisor.Paused)
-		g.Mode = starting
+		g.Mode, g.Epoch, g.Booted = starting, o.Epoch, c.d.env.Clock.Now()
+		w.VMs[c.vm] = g
+		g.Saved = saved // for how long it takes
+		return g, nil
 	}
 	g.Epoch = o.Epoch
 	w.VMs[c.vm] = g

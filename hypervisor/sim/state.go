@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/drover-cloud/drover/hypervisor"
 )
@@ -26,6 +28,7 @@ type world struct {
 const (
 	starting = "starting"
 	started  = "started"
+	fenced   = "fenced"
 )
 
 type guest struct {
@@ -37,12 +40,16 @@ type guest struct {
 	Mode        string
 	VCPUs       int // of the process
 	MemoryMiB   int64
+	Booted      time.Time // the process
+	Autostart   bool
+	Saved       bool                // its memory is on disk
+	Snapshots   map[string]snapshot `json:",omitempty"`
 }
 
 func (g guest) vm() hypervisor.VM {
 	v := hypervisor.VM{
 		ID: g.Spec.ID, Name: g.Spec.Name, Power: g.Power, Reason: g.Reason, Incarnation: g.Incarnation,
-		Persistent: true, VCPUs: g.Spec.VCPU, MemoryMiB: g.Spec.MemoryMiB, MaxMemoryMiB: g.Spec.MemoryMiB, Epoch: g.Epoch,
+		Persistent: true, Autostart: g.Autostart, Saved: g.Saved, VCPUs: g.Spec.VCPU, MemoryMiB: g.Spec.MemoryMiB, MaxMemoryMiB: g.Spec.MemoryMiB, Epoch: g.Epoch,
 	}
 	if v.HasProcess() {
 		v.VCPUs, v.MemoryMiB, v.MaxMemoryMiB = g.VCPUs, g.MemoryMiB, g.MemoryMiB
@@ -53,7 +60,7 @@ func (g guest) vm() hypervisor.VM {
 // boot makes a process.
 func (w *world) boot(g guest, power hypervisor.Power) guest {
 	w.Starts++
-	g.Incarnation, g.Power, g.Reason = w.Starts, power, ""
+	g.Incarnation, g.Power, g.Reason, g.Saved = w.Starts, power, "", false
 	g.VCPUs, g.MemoryMiB = g.Spec.VCPU, g.Spec.MemoryMiB
 	return g
 }
@@ -93,15 +100,32 @@ func (h *Host) update(ctx context.Context, f func(w *world) error) error {
 }
 
 func (h *Host) access(ctx context.Context, f func(w *world) error, write bool) error {
+	var before map[string]guest
+	inner := func(w *world) error {
+		if write {
+			before = maps.Clone(w.VMs)
+		}
+		return f(w)
+	}
 	if h.cfg.State == nil {
 		h.keep.Lock()
 		defer h.keep.Unlock()
-		if h.world.VMs == nil {
-			h.world.VMs = map[string]guest{}
+		if h.state.VMs == nil {
+			h.state.VMs = map[string]guest{}
 		}
-		return f(&h.world)
+		err := inner(&h.state)
+		if err == nil && write {
+			h.tell(before, h.state.VMs)
+		}
+		return err
 	}
+	return h.kept(ctx, inner, write, &before)
+}
+
+// kept is access to what State keeps.
+func (h *Host) kept(ctx context.Context, f func(w *world) error, write bool, before *map[string]guest) error {
 	var inner error
+	var after map[string]guest
 	err := h.cfg.State.Update(ctx, h.cfg.ID, func(old []byte) ([]byte, error) {
 		w := world{VMs: map[string]guest{}}
 		if old != nil {
@@ -112,10 +136,14 @@ func (h *Host) access(ctx context.Context, f func(w *world) error, write bool) e
 		if inner = f(&w); inner != nil || !write {
 			return nil, inner
 		}
+		after = w.VMs
 		return json.Marshal(w)
 	})
 	if inner != nil && ctx.Err() == nil {
 		return inner
+	}
+	if err == nil && write {
+		h.tell(*before, after)
 	}
 	return err
 }

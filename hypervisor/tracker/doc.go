@@ -9,6 +9,9 @@
 //   - A claim survives its node: the retried job finds it by its ID; one that never comes back expires, unless its VM runs.
 //   - A lower epoch than the row's changes nothing: ErrStaleEpoch (G2).
 //   - No lock is held across store or driver calls, and claims never wait for an audit (G9).
+//   - Of a move both sides are held until one transaction settles it; at no instant is its workload nowhere or, after it, at both.
+//   - Every call ends with its context, whatever the store does. Health is degraded when a host was not audited for three spacings,
+//     and Status says what its audit is at and who holds a lock.
 //   - A host that cannot be read keeps its rows and its last known capacity (G7).
 //
 // # Not guaranteed

@@ -348,7 +348,8 @@ func exploreCrashes(t *testing.T) {
 			w.T.Errorf("the retried job stands at step %d", done)
 		}
 		f.set("h2", "vm", true)
-		for host, want := range map[string]int64{"h1": 0, "h2": 128} {
+		for i, want := range []int64{0, 128} {
+			host := fmt.Sprint("h", i+1)
 			r, err := other.Audit(survivor.Context(), host)
 			if err != nil || r.Usage.Used.MemoryMiB != want || len(r.Notes) > 0 {
 				w.T.Errorf("%s: %+v, %v", host, r, err)

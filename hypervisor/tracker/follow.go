@@ -3,6 +3,7 @@ package tracker
 import (
 	"context"
 	"errors"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -47,7 +48,7 @@ func (r *runner) follow(hosts []Host) {
 		able, ok := h.Driver.(hypervisor.Eventer)
 		listed[h.ID] = ok
 		f := r.follows[h.ID]
-		if !ok || f != nil && f.driver == h.Driver && !f.ended.Load() {
+		if !ok || f != nil && same(f.driver, h.Driver) && !f.ended.Load() {
 			continue
 		}
 		if f != nil {
@@ -71,6 +72,12 @@ func (r *runner) follow(hosts []Host) {
 			delete(r.follows, id)
 		}
 	}
+}
+
+// same tells whether two drivers are one; of those that cannot be compared it believes so.
+func same(a, b hypervisor.Driver) bool {
+	v := reflect.ValueOf(a)
+	return reflect.TypeOf(a) == reflect.TypeOf(b) && (!v.Comparable() || a == b)
 }
 
 // heard notes what an event says of the connection, and wakes the loop.
