@@ -9,10 +9,10 @@
 //		w.Eventually(2*time.Minute, "done once", func() bool { return effects == 1 })
 //	})
 //
-// Each seed is a world in a testing/synctest bubble. Nodes share one store in memory, and one network that carries the messages
-// of their buses (Node.Bus). Their calls to it are scheduling
-// points: before each, its goroutine parks; when every goroutine of the world has come to rest, the seed draws which of
-// them goes on, and what fault it meets.
+// Each seed is a world in a testing/synctest bubble. Nodes share one store in memory, or another one ([Store]), and one network
+// that carries the messages of their buses (Node.Bus). Their calls to these are scheduling points: before each, its
+// goroutine parks; when every goroutine of the world has come to rest, the seed draws which of them goes on, and what
+// fault it meets.
 //
 // # Guarantees
 //

@@ -27,7 +27,7 @@ func Explore(t *testing.T, seeds int, f func(w *World), opts ...Option) {
 		t.Fatal("testkit: Explore inside a testing/synctest bubble: it makes its own")
 	}
 	o := newOptions(opts)
-	p, err := newPlan(seeds, testing.Short())
+	p, err := newPlan(seeds, o.atMost, testing.Short())
 	if o.err != nil || err != nil {
 		t.Fatalf("testkit: %v", first(o.err, err))
 	}
@@ -143,6 +143,7 @@ func (x *explorer) world(t *testing.T, seed uint64, crash *crashPlan) (o outcome
 	}()
 	synctest.Test(t, func(t *testing.T) {
 		w = newWorld(t, seed, x.opt)
+		w.over(t, x.opt.store)
 		w.crash, w.log = crash, x.plan.one
 		running.Store(w)
 		w.s.Run(func() { x.f(w) })

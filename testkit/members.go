@@ -22,24 +22,29 @@ type driver interface {
 	servicegroup.Forgetter
 }
 
-// reach is one operation on the world's driver, outside of transactions.
+// reach is one operation on the world's driver.
 func reach[R any](m members, ctx context.Context, op, key string, f func(d driver) (R, error)) (r R, err error) {
-	w, p := m.s.life.node.w, m.s.life.p
-	if ctx.Err() != nil {
-		return r, context.Cause(ctx)
-	}
-	d, ok := w.db.Members().(driver)
+	d, ok := m.s.life.node.w.db.Members().(driver)
 	if !ok {
 		return r, errors.New("testkit: membership driver without all abilities")
+	}
+	return outside(m.s, ctx, op, key, func() (R, error) { return f(d) })
+}
+
+// outside is one operation outside of transactions.
+func outside[R any](s *stores, ctx context.Context, op, key string, f func() (R, error)) (r R, err error) {
+	w, p := s.life.node.w, s.life.p
+	if ctx.Err() != nil {
+		return r, context.Cause(ctx)
 	}
 	g := w.s.Self(p)
 	v := p.Yield(g, ctx, op, key, false)
 	if v.Kind == sched.Fail {
 		return r, v.Err
 	}
-	r, err = f(d)
+	r, err = f()
 	if v.Kind == sched.DieAfter {
-		m.s.die(op)
+		s.die(op)
 		return r, ErrCrashed
 	}
 	if v.Kind == sched.FailAfter {
@@ -47,7 +52,7 @@ func reach[R any](m members, ctx context.Context, op, key string, f func(d drive
 	}
 	w.s.Result(g, "", err)
 	switch { // the node hears of it when it can
-	case m.s.life.node.cut.any():
+	case s.life.node.cut.any():
 		if lost := p.Held(g, ctx, heldStore); lost != nil {
 			return r, lost
 		}

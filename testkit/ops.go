@@ -5,6 +5,7 @@ const (
 	opBegin  = "store.tx.begin"
 	opCommit = "store.tx.commit"
 	opHint   = "store.hint"
+	opRead   = "store.read"
 
 	opMembers = "store.members." // prefix of those of the membership driver
 
@@ -17,7 +18,7 @@ const (
 
 // ops are all operations, writes those that a read-only store refuses.
 var ops = []string{
-	opBegin, opCommit,
+	opBegin, opCommit, opRead,
 	"store.jobs.insert", "store.jobs.list", "store.jobs.claim", "store.jobs.move", "store.jobs.log", "store.jobs.finish",
 	"store.queues.list", "store.queues.policy", "store.queues.audit",
 	"store.leases.open", "store.leases.renew", "store.leases.close", "store.leases.sweep", "store.leases.list",
@@ -35,7 +36,7 @@ var writes = func() map[string]bool {
 	for _, op := range ops {
 		m[op] = true
 	}
-	for _, op := range []string{opBegin, opCommit, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last",
+	for _, op := range []string{opBegin, opCommit, opRead, "store.jobs.list", "store.queues.list", "store.leases.list", "store.ledger.last",
 		"store.tracker.hosts", "store.tracker.loadhost", "store.outbox.list", opMembers + "list", opSend} {
 		m[op] = false
 	}

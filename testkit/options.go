@@ -7,7 +7,10 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"testing"
 	"time"
+
+	"github.com/drover-cloud/drover"
 )
 
 // Option changes how [Explore] runs.
@@ -17,8 +20,12 @@ type options struct {
 	horizon  time.Duration
 	strict   bool
 	parallel int
+	store    openStore
+	atMost   int // 0: no bound
 	err      error
 }
+
+type openStore func(t testing.TB, env drover.Env) (Stores, error)
 
 func newOptions(opts []Option) options {
 	o := options{horizon: 24 * time.Hour, strict: true, parallel: runtime.GOMAXPROCS(0)}
@@ -40,11 +47,33 @@ func Horizon(d time.Duration) Option {
 // Strict fails worlds that tie, or whose replay differs. Default true; false counts ties and compares nothing.
 func Strict(on bool) Option { return func(o *options) { o.strict = on } }
 
+// Store has worlds on another store than the one in memory, for hosts that keep rows of their own beside drover's; see [Inner].
+// open is called in each world's bubble, before anything else; env's Clock is to be the store's, and t's Cleanup closes what
+// was opened. Its transactions must be serializable and must not depend on chance. Of SQLite use a file with a write-ahead log: a
+// database in memory lives in one connection, which an open transaction keeps from all readers and a cut query closes.
+func Store(open func(t testing.TB, env drover.Env) (Stores, error)) Option {
+	return func(o *options) {
+		if o.store = open; open == nil {
+			o.err = errors.New("Store(nil)")
+		}
+	}
+}
+
 // Parallel bounds the worlds that run at once. Default GOMAXPROCS; -parallel bounds them too.
 func Parallel(n int) Option {
 	return func(o *options) {
 		if o.parallel = n; n < 1 {
 			o.err = fmt.Errorf("Parallel(%d): want at least 1", n)
+		}
+	}
+}
+
+// AtMost bounds the number of seeds, also that of -testkit.seeds and DROVER_SEEDS: for worlds that cost much, or where the seed
+// decides little.
+func AtMost(seeds int) Option {
+	return func(o *options) {
+		if o.atMost = seeds; seeds < 1 {
+			o.err = fmt.Errorf("AtMost(%d): want at least 1", seeds)
 		}
 	}
 }
@@ -108,7 +137,7 @@ type plan struct {
 	one   bool // a replay: print the trace
 }
 
-func newPlan(n int, short bool) (plan, error) {
+func newPlan(n, atMost int, short bool) (plan, error) {
 	seed, err1 := flagSeed.either("DROVER_SEED")
 	seeds, err2 := flagSeeds.either("DROVER_SEEDS")
 	base, err3 := flagBase.either("DROVER_SEED_BASE")
@@ -123,6 +152,9 @@ func newPlan(n int, short bool) (plan, error) {
 	}
 	if seeds.set {
 		n = int(seeds.v)
+	}
+	if atMost > 0 {
+		n = min(n, atMost)
 	}
 	if short {
 		n = max(1, n/10)

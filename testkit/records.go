@@ -8,7 +8,36 @@ import (
 )
 
 func (s *stores) Records() drover.RecordStore {
-	return records{s, s.life.node.w.db.Records().(recordsTx)}
+	d := s.life.node.w.db.Records()
+	if tx, ok := d.(recordsTx); ok {
+		return records{s, tx}
+	}
+	return wholeRecords{s, d}
+}
+
+// wholeRecords are those of a store that opens its own transactions: each call is one operation.
+type wholeRecords struct {
+	s *stores
+	d drover.RecordStore
+}
+
+func (r wholeRecords) Load(ctx context.Context, host, topic string) (rec drover.Record, found bool, err error) {
+	rec, err = outside(r.s, ctx, "store.records.load", host, func() (drover.Record, error) {
+		rec, ok, err := r.d.Load(ctx, host, topic)
+		found = ok
+		return rec, err
+	})
+	return rec, found && err == nil, err
+}
+
+func (r wholeRecords) Create(ctx context.Context, rec drover.Record) error {
+	_, err := outside(r.s, ctx, "store.records.create", rec.Host, func() (struct{}, error) { return struct{}{}, r.d.Create(ctx, rec) })
+	return err
+}
+
+func (r wholeRecords) Save(ctx context.Context, rec drover.Record) error {
+	_, err := outside(r.s, ctx, "store.records.save", rec.Host, func() (struct{}, error) { return struct{}{}, r.d.Save(ctx, rec) })
+	return err
 }
 
 // recordsTx is the memory store's records within a transaction.

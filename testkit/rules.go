@@ -3,7 +3,6 @@ package testkit
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover/internal/testkit/faults"
@@ -35,8 +34,8 @@ func (r rules) Ready(e *sched.Entry, _ time.Time) (bool, time.Time) {
 		return !lifeOf(e).node.off.to, time.Time{}
 	case e.IsOp() && e.Op == opBegin:
 		return r.w.opener == nil && !lifeOf(e).node.cut.any(), time.Time{}
-	case e.IsOp() && strings.HasPrefix(e.Op, opMembers):
-		return !lifeOf(e).node.cut.any(), time.Time{}
+	case e.IsOp() && !e.InTx:
+		return !(r.w.alone && r.w.opener != nil) && !lifeOf(e).node.cut.any(), time.Time{}
 	}
 	return true, time.Time{}
 }

@@ -39,6 +39,26 @@ func (s *stores) of(x store.Tx) (*tx, error) {
 	return t, nil
 }
 
+// Inner is the transaction of the world's own store behind one of a node's (see [Store]), for a host that writes rows of its own
+// in it; x itself if it is none of a node's. What is done by it is no scheduling point: it belongs to the last one before it.
+func Inner(x store.Tx) store.Tx {
+	if t, ok := x.(*tx); ok {
+		return t.inner
+	}
+	return x
+}
+
+// Read is the scheduling point before a read of the host's own, outside of transactions, on the connection that s is of a node's. It
+// meets what other operations meet; an error means that there is nothing to read.
+func Read(ctx context.Context, s Stores, key string) error {
+	own, ok := s.(*stores)
+	if !ok {
+		return errors.New("testkit: Read: the Store of a Node is wanted")
+	}
+	_, err := outside(own, ctx, opRead, key, func() (struct{}, error) { return struct{}{}, nil })
+	return err
+}
+
 type txKey struct{ s *stores }
 
 // InTx is the store's InTx with scheduling points at its beginning and its commit.

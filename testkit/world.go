@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -25,7 +26,8 @@ type World struct {
 	s      *sched.Sched
 	rec    *recorder
 	cancel context.CancelCauseFunc
-	db     *memory.Store
+	db     Stores
+	alone  bool // db takes one call at a time: also what is outside of transactions waits for an open one
 	crash  *crashPlan
 	log    bool // print what nodes log
 
@@ -75,6 +77,18 @@ func newWorld(t testing.TB, seed uint64, o options) *World {
 	return w
 }
 
+// over replaces the store in memory; called before the world runs.
+func (w *World) over(t testing.TB, store openStore) {
+	if store == nil {
+		return
+	}
+	db, err := store(t, drover.Env{Clock: storeClock{w}, Node: "store"})
+	if err != nil || db == nil {
+		t.Fatalf("testkit: Store: %v", first(err, errors.New("no store")))
+	}
+	w.db, w.alone = db, true
+}
+
 // use panics where a World must not be used; every verb begins with it.
 func (w *World) use(verb string) {
 	switch {
@@ -89,6 +103,9 @@ func (w *World) use(verb string) {
 		panic("testkit: " + verb + " after the end of the World of seed " + fmt.Sprint(w.Seed))
 	}
 }
+
+// Store is the world's own store, which no scheduling point and no fault stands before: for the test's own looks at it.
+func (w *World) Store() Stores { return w.db }
 
 // Go runs f as a goroutine of the test named name. The scheduler decides when it begins.
 func (w *World) Go(name string, f func()) {
