@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/job"
 )
 
 // Config of a [Console]. Every field is optional: a face that is nil hides its section, and its routes answer 404.
@@ -41,6 +42,8 @@ type Config struct {
 	ReadOnly bool
 	// Mask changes what is shown of a job's arguments, result and journal data, before anything leaves. Nil shows all.
 	Mask func(kind string, json []byte) []byte
+	// Tell is what a principal with an Account is told of an error: of a job or, without a code, of one of its runs and steps. Nil tells all.
+	Tell func(job.Error) job.Error
 	// TraceURL is where a trace is shown, with {trace} in it for the trace's id. http and https only.
 	TraceURL string
 	// Links are menu entries of the host; http, https and relative addresses only.

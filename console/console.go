@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -178,7 +179,35 @@ func (c *Console) get(ctx context.Context, id string) (*job.Job, error) {
 	if !visible(who(ctx), j) {
 		return nil, job.ErrNotFound
 	}
-	return j, nil
+	return c.told(ctx, j), nil
+}
+
+// told is the job with no more of its error than the request's principal is told.
+func (c *Console) told(ctx context.Context, j *job.Job) *job.Job {
+	if j.Error == nil || c.cfg.Tell == nil || who(ctx).Account == "" {
+		return j
+	}
+	own, e := *j, c.cfg.Tell(*j.Error)
+	own.Error = &e
+	return &own
+}
+
+// journalOf is the job's journal, as told as the job.
+func (c *Console) journalOf(ctx context.Context, id string) iter.Seq2[job.Entry, error] {
+	all := c.cfg.Jobs.Journal(ctx, id)
+	if c.cfg.Tell == nil || who(ctx).Account == "" {
+		return all
+	}
+	return func(yield func(job.Entry, error) bool) {
+		for e, err := range all {
+			if e.Failure {
+				e.Text, e.Data = c.cfg.Tell(job.Error{Text: e.Text}).Text, nil
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func (c *Console) page(ctx context.Context, q job.Query, limit int) (list[*job.J
 	if err != nil {
 		return list[*job.Job]{}, err
 	}
-	return shared(ctx, c.reads, fmt.Sprintf("jobs %d %s", limit, key), func(ctx context.Context) (l list[*job.Job], err error) {
+	l, err := shared(ctx, c.reads, fmt.Sprintf("jobs %d %s", limit, key), func(ctx context.Context) (l list[*job.Job], err error) {
 		for len(l.Items) < limit {
 			q.Limit = min(limit-len(l.Items), pageOfStore)
 			js, next, err := c.cfg.Jobs.Page(ctx, q)
@@ -39,6 +40,14 @@ func (c *Console) page(ctx context.Context, q job.Query, limit int) (list[*job.J
 		}
 		return l, nil
 	})
+	if c.cfg.Tell == nil || who(ctx).Account == "" {
+		return l, err
+	}
+	l.Items = slices.Clone(l.Items) // others share them
+	for i, j := range l.Items {
+		l.Items[i] = c.told(ctx, j)
+	}
+	return l, err
 }
 
 func (c *Console) listJobs(r *http.Request) (*answer, error) {
@@ -102,7 +111,7 @@ func (c *Console) await(ctx context.Context, j *job.Job, seen string, d time.Dur
 			}
 			return nil, err
 		}
-		j = n
+		j = c.told(ctx, n)
 		if seen != "" && etagOf(j) != seen || j.State.Final() {
 			break
 		}
@@ -133,7 +142,7 @@ func (c *Console) journal(r *http.Request) (*answer, error) {
 		return nil, err
 	}
 	out := list[entryObject]{Items: []entryObject{}}
-	for e, err := range c.cfg.Jobs.Journal(r.Context(), j.ID) {
+	for e, err := range c.journalOf(r.Context(), j.ID) {
 		if err != nil {
 			return nil, err
 		}

@@ -33,7 +33,7 @@ type past struct {
 // pastOf reads all of it.
 func (c *Console) pastOf(ctx context.Context, j *job.Job) (p past, err error) {
 	p = past{j: j, now: c.now()}
-	for e, err := range c.cfg.Jobs.Journal(ctx, j.ID) {
+	for e, err := range c.journalOf(ctx, j.ID) {
 		if err != nil {
 			return p, err
 		}
@@ -45,6 +45,13 @@ func (c *Console) pastOf(ctx context.Context, j *job.Job) (p past, err error) {
 	if m, is := c.cfg.Jobs.(*job.Manager); is {
 		if p.steps, err = stepsOf(ctx, m, j.ID); err != nil {
 			return p, err
+		}
+		if c.cfg.Tell != nil && who(ctx).Account != "" {
+			for i := range p.steps {
+				if s := &p.steps[i]; s.Cause != "" {
+					s.Cause = c.cfg.Tell(job.Error{Text: s.Cause}).Text
+				}
+			}
 		}
 	}
 	if j.State == job.Waiting && c.cfg.Queues != nil {
