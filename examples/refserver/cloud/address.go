@@ -68,6 +68,15 @@ func (q *tx) allocate(ctx context.Context, n networkRow, nic, want string) (addr
 	return a.String(), fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3]), err
 }
 
+// strip takes everything from a machine that did not come up.
+func (q *tx) strip(ctx context.Context, vm string) error {
+	if err := q.unwire(ctx, vm); err != nil {
+		return err
+	}
+	_, err := q.exec(ctx, `DELETE FROM rs_volume WHERE vm = ?`, vm)
+	return err
+}
+
 // unwire frees the machine's addresses and removes its cards.
 func (q *tx) unwire(ctx context.Context, vm string) error {
 	if _, err := q.exec(ctx, `DELETE FROM rs_ip WHERE nic IN (SELECT id FROM rs_nic WHERE vm = ?)`, vm); err != nil {

@@ -68,7 +68,7 @@ func (c *Cloud) giveUp(ctx context.Context, r *bringUp) error {
 		}
 		if v.State = Stopped; r.Deploy {
 			v.State = Failed
-			if err := q.unwire(ctx, v.ID); err != nil {
+			if err := q.strip(ctx, v.ID); err != nil {
 				return err
 			}
 		}

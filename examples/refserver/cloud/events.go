@@ -24,7 +24,7 @@ var eventTypes = map[string]string{
 	"prepareHostForMaintenance": "MAINT.PREPARE", "cancelHostMaintenance": "MAINT.CANCEL", "reconnectHost": "HOST.RECONNECT",
 	"declareHostAsDegraded": "HOST.DEGRADED", "cancelHostAsDegraded": "HOST.DEGRADED.CANCEL",
 	"prepareForShutdown": "MS.DRAIN", "cancelShutdown": "MS.DRAIN", "cancelAsyncJob": "JOB.CANCEL",
-	"createVMSchedule": "VM.SCHEDULE.CREATE", "deleteVMSchedule": "VM.SCHEDULE.DELETE",
+	"vm.power": "VM.STATE.SYNC", "createVMSchedule": "VM.SCHEDULE.CREATE", "deleteVMSchedule": "VM.SCHEDULE.DELETE",
 }
 
 // eventRow is what happened. Those of a job are Scheduled, Started and Completed, each once.
@@ -64,7 +64,11 @@ func (c *Cloud) Publish(ctx context.Context, x store.Tx, e dispatch.Event) error
 			row.Level, row.Description = "ERROR", cutText(e.Command+": "+e.Job.Error.Text, 1024)
 		}
 	}
-	return q.insert(ctx, &row)
+	// A commit that was not heard of is done again: what is there already is this event.
+	if _, err := q.NewInsert().Model(&row).On("CONFLICT DO NOTHING").Exec(ctx); err != nil {
+		return fmt.Errorf("cloud: event: %w", err)
+	}
+	return nil
 }
 
 // note adds an event of the caller.

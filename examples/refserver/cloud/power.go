@@ -30,6 +30,11 @@ type stopVM struct {
 }
 
 func (c *Cloud) stopVM(ctx context.Context, p stopVM) (VMResult, error) {
+	if p.Forced && CallerOf(ctx) == System {
+		if v, err := c.begin(ctx, string(p.ID), "", Stopped, Destroyed); err == nil && v.Host == "" && v.State == v.Before {
+			return c.stopStray(ctx, v)
+		}
+	}
 	from := []State{Running}
 	if p.Forced {
 		from = []State{Running, Starting, Stopping, Unknown}
@@ -41,6 +46,20 @@ func (c *Cloud) stopVM(ctx context.Context, p stopVM) (VMResult, error) {
 	if v.State != Stopped { // else an earlier run of this job did it
 		if err := c.halt(ctx, v, p.Forced, Stopped); err != nil {
 			return VMResult{}, final(err)
+		}
+	}
+	return c.result(ctx, v.ID)
+}
+
+// stopStray cuts the power of a machine that runs on the host it was on last, though it should not; its row is right already.
+func (c *Cloud) stopStray(ctx context.Context, v *vmRow) (VMResult, error) {
+	if v.LastHost != "" {
+		d, err := c.hosts.driver(ctx, v.LastHost)
+		if err == nil {
+			err = d.Stop(ctx, v.ID, hypervisor.StopOptions{Epoch: epoch(ctx)})
+		}
+		if err != nil {
+			return VMResult{}, final(failed(ctx, err))
 		}
 	}
 	return c.result(ctx, v.ID)
@@ -70,7 +89,13 @@ func (c *Cloud) halt(ctx context.Context, v *vmRow, forced bool, end State) erro
 	if end == Stopped || leave == Running {
 		leave = c.truth(ctx, v)
 	}
-	if serr := c.change(ctx, v.ID, func(_ context.Context, _ *tx, v *vmRow) error { v.State = leave; return nil }); serr != nil {
+	serr := c.change(ctx, v.ID, func(ctx context.Context, q *tx, v *vmRow) error {
+		if v.State = leave; leave == Stopped { // though not all went well
+			return c.release(ctx, q, v)
+		}
+		return nil
+	})
+	if serr != nil {
 		c.env.Logger.ErrorContext(ctx, "cloud: state of a machine not recorded", "vm", v.ID, "err", serr)
 	}
 	return err

@@ -12,24 +12,29 @@ import (
 
 const sweepEvery = 2 * time.Second
 
-// sweeper settles machines whose deploy ended before it ever ran, as one cancelled in its queue: they have rows and an address,
-// and no job that would ever give them up. And it has those expunged that were destroyed long ago.
+// sweeper settles machines that no job will settle any more: those whose deploy ended before it ever ran, as one cancelled in its
+// queue, which have rows and an address, and those whose stop ended while nothing could be recorded. It has those expunged that were destroyed long ago, and puts right what
+// is not as its row says.
 type sweeper struct {
 	*Cloud
 	jobs *job.Manager
+
+	told map[string]string // what was last said of machines that only an operator can put right
+	mute map[string]bool   // hosts that could not be read
 }
 
 // Tasks are what the cluster does by the clock, each once wherever it runs: single says on which node.
 func (c *Cloud) Tasks(jobs *job.Manager, single periodic.Decorator) []periodic.Task {
-	s := sweeper{c, jobs}
+	s := &sweeper{Cloud: c, jobs: jobs, told: map[string]string{}}
 	return []periodic.Task{
 		periodic.Every(sweepEvery, "settle", s.sweep, single, periodic.Spread(0)),
 		periodic.Every(sweepEvery, "expunge", s.expunge, single, periodic.Spread(0)),
+		periodic.Every(powerEvery, "vm.power", s.power, single, periodic.Spread(0)),
 	}
 }
 
-func (s sweeper) sweep(ctx context.Context) error {
-	vms, err := all[vmRow](ctx, s.bun, "state = ? AND job = ''", Starting)
+func (s *sweeper) sweep(ctx context.Context) error {
+	vms, err := all[vmRow](ctx, s.bun, "state = ? AND job = '' OR state = ?", Starting, Stopping)
 	if err != nil || len(vms) == 0 {
 		return err
 	}
@@ -43,7 +48,7 @@ func (s sweeper) sweep(ctx context.Context) error {
 	}
 	for i := range vms {
 		if live[resources[i]] == nil {
-			if err := s.abandon(ctx, vms[i].ID); err != nil {
+			if err := s.abandon(ctx, &vms[i]); err != nil {
 				return err
 			}
 		}
@@ -52,7 +57,7 @@ func (s sweeper) sweep(ctx context.Context) error {
 }
 
 // expunge submits a job for each machine that is due, the same on all nodes; one that failed is tried again after a while.
-func (s sweeper) expunge(ctx context.Context) error {
+func (s *sweeper) expunge(ctx context.Context) error {
 	now := s.env.Clock.Now()
 	vms, err := all[vmRow](ctx, s.bun, "state IN (?, ?) AND updated < ?", Destroyed, Expunging, now.Add(-s.cfg.Expunge).UnixMicro())
 	if err != nil {
@@ -70,20 +75,22 @@ func (s sweeper) expunge(ctx context.Context) error {
 	return nil
 }
 
-// abandon leaves the machine in Error with nothing allocated, unless its job has run meanwhile.
-func (s sweeper) abandon(ctx context.Context, id string) error {
+// abandon leaves a machine that never ran in Error with nothing allocated, and one whose job could not say how its stop ended to
+// vm.power, unless a job has had it meanwhile.
+func (s *sweeper) abandon(ctx context.Context, seen *vmRow) error {
 	return s.in(ctx, func(ctx context.Context, q *tx) error {
-		v, err := vmByID(ctx, q, id)
-		if err != nil || v.State != Starting || v.Job != "" {
+		v, err := vmByID(ctx, q, seen.ID)
+		if err != nil || v.Version != seen.Version {
 			return err
 		}
-		if err := q.unwire(ctx, id); err != nil {
-			return err
-		}
-		if _, err := q.exec(ctx, `DELETE FROM rs_volume WHERE vm = ?`, id); err != nil {
-			return err
+		if v.State == Stopping {
+			v.State = Unknown
+			return q.save(ctx, v)
 		}
 		v.State = Failed
+		if err := q.strip(ctx, v.ID); err != nil {
+			return err
+		}
 		return q.save(ctx, v)
 	})
 }

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -116,7 +117,7 @@ func (c *Cloud) createTags(ctx context.Context, p createTags) (Success, error) {
 		if err != nil {
 			return Success{}, err
 		}
-		owners[id] = first(owner, CallerOf(ctx).AccountID)
+		owners[id] = cmp.Or(owner, CallerOf(ctx).AccountID)
 	}
 	return Success{true, "tags created"}, c.in(ctx, func(ctx context.Context, q *tx) error {
 		for _, id := range p.Resources {

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 
@@ -9,13 +10,13 @@ import (
 )
 
 // edit changes a machine at once, outside of its turn, and notes the event of the command.
-func (c *Cloud) edit(ctx context.Context, command string, id dispatch.UUID, f func(v *vmRow) error) (VMResult, error) {
+func (c *Cloud) edit(ctx context.Context, command string, id dispatch.UUID, f func(ctx context.Context, q *tx, v *vmRow) error) (VMResult, error) {
 	err := c.in(ctx, func(ctx context.Context, q *tx) error {
 		v, err := vmByID(ctx, q, string(id))
 		if err != nil {
 			return err
 		}
-		if err := f(v); err != nil {
+		if err := f(ctx, q, v); err != nil {
 			return err
 		}
 		if err := q.save(ctx, v); err != nil {
@@ -54,14 +55,14 @@ type updateVM struct {
 func (p updateVM) Validate() error { return checkUserData(p.UserData) }
 
 func (c *Cloud) updateVM(ctx context.Context, p updateVM) (VMResult, error) {
-	return c.edit(ctx, "updateVirtualMachine", p.ID, func(v *vmRow) error {
+	return c.edit(ctx, "updateVirtualMachine", p.ID, func(_ context.Context, _ *tx, v *vmRow) error {
 		if p.Name != "" || p.UserData != "" {
 			if err := v.must("name and userdata", Stopped); err != nil {
 				return err
 			}
 		}
-		v.Name, v.Display, v.Group = first(p.Name, v.Name), first(p.Display, v.Display), first(p.Group, v.Group)
-		v.UserData = first(c.master.sealText(v.ID, p.UserData), v.UserData)
+		v.Name, v.Display, v.Group = cmp.Or(p.Name, v.Name), cmp.Or(p.Display, v.Display), cmp.Or(p.Group, v.Group)
+		v.UserData = cmp.Or(c.master.sealText(v.ID, p.UserData), v.UserData)
 		if p.HAEnable != nil {
 			v.HAEnable = *p.HAEnable
 		}
@@ -72,27 +73,20 @@ func (c *Cloud) updateVM(ctx context.Context, p updateVM) (VMResult, error) {
 	})
 }
 
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 type recoverVM struct{ target }
 
 func (c *Cloud) recoverVM(ctx context.Context, p recoverVM) (VMResult, error) {
-	r, err := c.edit(ctx, "recoverVirtualMachine", p.ID, func(v *vmRow) error {
+	return c.edit(ctx, "recoverVirtualMachine", p.ID, func(ctx context.Context, q *tx, v *vmRow) error {
 		if err := v.must("recover", Destroyed); err != nil {
 			return err
 		}
 		v.State, v.Job = Stopped, "" // a job that goes on to expunge it has lost it
-		return nil
+		n, err := q.exec(ctx, `UPDATE rs_volume SET state = 'Ready', version = version + 1 WHERE vm = ?`, v.ID)
+		if err == nil && n == 0 {
+			err = dispatch.Errorf(dispatch.WrongState, "recover: VM %s never came up, nothing of it is left", v.title())
+		}
+		return err
 	})
-	if err == nil {
-		err = c.write(ctx, `UPDATE rs_volume SET state = 'Ready', version = version + 1 WHERE vm = ?`, string(p.ID))
-	}
-	return r, err
 }
 
 type changeService struct {
@@ -101,7 +95,7 @@ type changeService struct {
 }
 
 func (c *Cloud) changeService(ctx context.Context, p changeService) (VMResult, error) {
-	return c.edit(ctx, "changeServiceForVirtualMachine", p.ID, func(v *vmRow) error {
+	return c.edit(ctx, "changeServiceForVirtualMachine", p.ID, func(_ context.Context, _ *tx, v *vmRow) error {
 		v.Offering = string(p.Offering)
 		return v.must("change of service", Stopped)
 	})

@@ -250,13 +250,6 @@ func states(status string) ([]job.State, error) {
 	return nil, BadParam("jobstatus", dispatch.NotOneOf, status, "0, 1, 2 or the name of a state")
 }
 
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 func final(s job.State) bool { return s == job.Succeeded || s == job.Failed || s == job.Cancelled }
 
 // resourceTypes are what jobs are about here, by lower-case name.
@@ -306,7 +299,7 @@ func (f *Face) show(ctx context.Context, caller any, j *job.Job) asyncJob {
 		return a
 	case job.Cancelled:
 		a.State = string(job.Cancelled)
-		a.Result = refusal(530, "job is cancelled by "+first(j.CancelReason, j.CancelBy))
+		a.Result = refusal(530, "job is cancelled by "+cmp.Or(j.CancelReason, j.CancelBy))
 	default:
 		e := &dispatch.Error{Code: dispatch.Internal, Text: "internal error"}
 		if j.Error != nil {

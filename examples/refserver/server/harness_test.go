@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -40,9 +41,10 @@ func noEnv(string) string { return "" }
 // node is a server in this process.
 type node struct {
 	*Server
-	t    testing.TB
-	stop func()
-	done chan error
+	t       testing.TB
+	stop    func()
+	done    chan error
+	handler http.Handler // instead of a socket
 }
 
 // parsed gives a Config for tests; args win over what tests want.
@@ -159,7 +161,7 @@ func (n *node) try(ctx context.Context, method, path, body string) (a answer, er
 	if body != "" {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	r, err := http.DefaultClient.Do(req)
+	r, err := n.round(req)
 	if err != nil {
 		return a, err
 	}
@@ -169,6 +171,18 @@ func (n *node) try(ctx context.Context, method, path, body string) (a answer, er
 		return a, err
 	}
 	return parseAnswer(r, b)
+}
+
+func (n *node) round(req *http.Request) (*http.Response, error) {
+	if n.handler == nil {
+		return http.DefaultClient.Do(req)
+	}
+	req.RemoteAddr = "127.0.0.1:1"
+	w := httptest.NewRecorder()
+	n.handler.ServeHTTP(w, req)
+	r := w.Result()
+	r.Request = req
+	return r, nil
 }
 
 // parseAnswer checks the shape that every answer has.

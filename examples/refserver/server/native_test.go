@@ -33,7 +33,7 @@ func (n *node) v1(method, path, body string, headers ...string) (*http.Response,
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := n.round(req)
 	if err != nil {
 		n.t.Fatal(err)
 	}
