@@ -198,6 +198,53 @@ func TestExplore(t *testing.T) {
 	t.Run("lease-04 clocks", func(t *testing.T) {
 		testkit.Explore(t, 50, func(w *testkit.World) { clocks(w, newElection(w, 30*time.Second), 20) })
 	})
+	t.Run("lease-11 what the ledger was not heard to say holds up nobody", func(t *testing.T) {
+		testkit.Explore(t, 10, func(w *testkit.World) {
+			sessions := map[string]*lease.Session{}
+			build := func(n *testkit.Node) drover.Component {
+				s, err := lease.New(lease.Config{Env: n.Env, Tx: n.Store, Store: n.Store.Leases(), Notify: n.Store.Notifier()})
+				if err != nil {
+					w.T.Fatal(err)
+				}
+				sessions[n.Name()] = s
+				return s
+			}
+			a, b := w.Node("a", build), w.Node("b", build)
+			w.Advance(time.Second)
+			la, lb := lease.NewLedger(sessions["a"], a.Store.Ledger()), lease.NewLedger(sessions["b"], b.Store.Ledger())
+			ctx, due := w.T.Context(), time.Now()
+			take := func(l *lease.Ledger, after time.Duration, ours bool) int64 {
+				epoch, _, err := l.Take(ctx, "gc", due.Add(after))
+				if err != nil || epoch > 0 != ours {
+					w.T.Fatalf("epoch %d, %v", epoch, err)
+				}
+				return epoch
+			}
+			lose := func(f func() error) {
+				a.FailAfter("store.tx.commit", 1, nil)
+				if err := f(); err == nil {
+					w.T.Error("heard of it")
+				}
+				a.FailAfter("store.tx.commit", 0, nil)
+			}
+			lose(func() error { _, _, err := la.Take(ctx, "gc", due); return err })
+			take(lb, time.Millisecond, false) // a has it, for all that b knows
+			take(la, 0, true)
+			lose(func() error { _, _, err := la.Take(ctx, "gc", due.Add(2*time.Millisecond)); return err })
+			epoch := take(la, 3*time.Millisecond, true)
+			take(lb, 4*time.Millisecond, false)
+			a.Fail("store.*", 1, nil)
+			if err := la.Done(ctx, "gc", epoch, "ok"); err == nil {
+				w.T.Error("noted")
+			}
+			a.Fail("store.*", 0, nil)
+			epoch = take(la, 5*time.Millisecond, true)
+			if err := la.Done(ctx, "gc", epoch, "ok"); err != nil {
+				w.T.Error(err)
+			}
+			take(lb, 6*time.Millisecond, true)
+		})
+	})
 	t.Run("lease-08 negative control: no margin", func(t *testing.T) {
 		var found atomic.Int32
 		testkit.Explore(t, 20, func(w *testkit.World) {

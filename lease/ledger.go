@@ -20,9 +20,10 @@ type Ledger struct {
 func NewLedger(s *Session, st LedgerStore) *Ledger { return &Ledger{s: s, st: st} }
 
 // Take asks for the run of name that is due at that time. epoch > 0: it is ours, and epoch is its fencing token.
-// wait > 0: ask again after it, since due is more than 1 s in the store's future, or a node is at it whose session would be
-// over by then. epoch -1: it was given up after three attempts. Both 0: it is done, or a node is at another due time, or a
-// later one was given out. [ErrLost]: the session is not open.
+// wait > 0: ask again after it, since due is more than 1 s in the store's future, or another node is at it whose session would
+// be over by then. epoch -1: it was given up after three attempts. Both 0: it is done, or another node is at another due time,
+// or a later one was given out. After an error, also of Done, ask again, the same or a later due time: a run that is this
+// session's is in nobody's way. [ErrLost]: the session is not open.
 func (l *Ledger) Take(ctx context.Context, name string, due time.Time) (epoch int64, wait time.Duration, err error) {
 	if err := checkName("name", name); err != nil {
 		return 0, 0, err

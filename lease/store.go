@@ -92,8 +92,9 @@ type LedgerStore interface {
 	// Take gives due to t's session if it is to be had; the epoch is not above 0 if not.
 	// 1. Guard: t's session is live. Else store.ErrConflict.
 	// 2. due more than 1 s after Now: wait is what is missing until then, and nothing else is looked at.
-	// 3. An unfinished run of that name belongs to a live session: no. If it is of that due, wait is what is missing until
-	//    that session would be over, when it may be had; else 0.
+	// 3. An unfinished run of that name belongs to another live session: no. If it is of that due, wait is what is missing
+	//    until that session would be over, when it may be had; else 0. One of t's own session is in nobody's way: it did
+	//    not hear that it got it, or could not say that it is done, and would hold up all nodes for as long as it lives.
 	// 4. due is later than the last one, or there is none: yes; the next epoch, first attempt.
 	// 5. due is the last one, unfinished, and was given out less than Attempts times: yes; next epoch, next attempt.
 	// 6. due is the last one, unfinished, and was given out Attempts times: it is given up, the epoch is -1.

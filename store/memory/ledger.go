@@ -28,7 +28,7 @@ func (l ledger) Take(_ context.Context, x store.Tx, tok lease.Token, name string
 	next := &due{at: at, session: tok.Epoch, attempts: 1}
 	if r := l.s.leases.ledger[name]; r != nil {
 		c := at.Compare(r.at)
-		switch live := !r.done && l.s.sessionLive(r.session, t.now); {
+		switch live := !r.done && r.session != tok.Epoch && l.s.sessionLive(r.session, t.now); {
 		case live && c == 0:
 			return 0, l.s.leases.sessions[r.session].Until.Sub(t.now), nil
 		case live, c < 0, c == 0 && r.done:

@@ -21,18 +21,18 @@ func (l ledger) Take(ctx context.Context, x store.Tx, tok lease.Token, name stri
 	if wait := due.Sub(t.Now()) - time.Second; wait > 0 {
 		return 0, wait, nil
 	}
-	// $2 is later than the last due time, or the same, unfinished and not given out too often; and no live session is at it.
+	// $2 is later than the last due time, or the same, unfinished and not given out too often; and no other live session is at it.
 	err = t.query(ctx, `INSERT INTO @ledger AS l (name, due, session, epoch, attempts) VALUES ($1, $2, $3, nextval('@epoch'), 1)
 ON CONFLICT (name) DO UPDATE SET due = excluded.due, session = excluded.session, epoch = excluded.epoch, done = false, outcome = '',
   attempts = CASE WHEN excluded.due = l.due THEN l.attempts + 1 ELSE 1 END
 WHERE (excluded.due > l.due OR excluded.due = l.due AND NOT l.done AND l.attempts < $4)
-  AND (l.done OR l.session <> ALL (ARRAY(SELECT epoch FROM @session WHERE `+live+`)))
+  AND (l.done OR l.session <> ALL (ARRAY(SELECT epoch FROM @session WHERE epoch <> $3 AND `+live+`)))
 RETURNING epoch`, func(scan func(...any) error) error { return scan(&epoch) }, name, due.UTC(), tok.Epoch, lease.Attempts)
 	if err != nil || epoch > 0 {
 		return epoch, 0, err
 	}
-	// Unfinished: for how long a live session is at it still; nobody is: it is given up.
-	err = t.query(ctx, `SELECT (SELECT extract(epoch FROM until - now()) FROM @session WHERE epoch = g.session AND `+live+`)::float8
+	// Unfinished: for how long another live session is at it still; nobody is: it is given up.
+	err = t.query(ctx, `SELECT (SELECT extract(epoch FROM until - now()) FROM @session WHERE epoch = g.session AND epoch <> $3 AND `+live+`)::float8
 FROM @ledger g WHERE name = $1 AND due = $2 AND NOT done`, func(scan func(...any) error) error {
 		var left *float64 // seconds
 		err := scan(&left)
@@ -42,7 +42,7 @@ FROM @ledger g WHERE name = $1 AND due = $2 AND NOT done`, func(scan func(...any
 			wait = time.Duration(max(*left*1e9, 1))
 		}
 		return err
-	}, name, due.UTC())
+	}, name, due.UTC(), tok.Epoch)
 	return epoch, wait, err
 }
 

@@ -27,7 +27,7 @@ func (l Ledger) Take(ctx context.Context, tx store.Tx, t lease.Token, name strin
 	if wait := due.Sub(tx.Now()) - time.Second; wait > 0 {
 		return 0, wait, nil
 	}
-	attempts, until, err := o.attempt(ctx, t.Store, name, due.UnixMicro())
+	attempts, until, err := o.attempt(ctx, t, name, due.UnixMicro())
 	switch {
 	case err != nil || attempts == 0:
 		return 0, time.Duration(until) * time.Microsecond, err
@@ -47,13 +47,13 @@ func (l Ledger) Take(ctx context.Context, tx store.Tx, t lease.Token, name strin
 	return epoch, 0, nil
 }
 
-// attempt tells the how manieth time due may be given out, 0 if not; left is then for how many µs a session is at it still.
-func (o *open) attempt(ctx context.Context, present, name string, due int64) (n int, left int64, err error) {
+// attempt tells the how manieth time due may be given to t, 0 if not; left is then for how many µs another session is at it still.
+func (o *open) attempt(ctx context.Context, t lease.Token, name string, due int64) (n int, left int64, err error) {
 	var last int64
 	var attempts, done int
-	found, err := o.row(ctx, `SELECT g.due, g.attempts, g.done, CASE WHEN s.state <> 'dead' AND s.store = ? AND s.until > ? THEN s.until - ? ELSE 0 END
+	found, err := o.row(ctx, `SELECT g.due, g.attempts, g.done, CASE WHEN s.state <> 'dead' AND s.store = ? AND s.epoch <> ? AND s.until > ? THEN s.until - ? ELSE 0 END
 		FROM drover_ledger g LEFT JOIN drover_session s ON s.epoch = g.session WHERE g.name = ?`,
-		[]any{present, o.now, o.now, name}, &last, &attempts, &done, &left)
+		[]any{t.Store, t.Epoch, o.now, o.now, name}, &last, &attempts, &done, &left)
 	switch {
 	case err != nil:
 		return 0, 0, err
