@@ -109,6 +109,40 @@ func TestSpec(t *testing.T) {
 			t.Errorf("consumed again after %v", best)
 		}
 	})
+	t.Run("bus-85 a node restarts", func(t *testing.T) {
+		n := open(fixture.RabbitMQ(t))
+		release, ran := make(chan struct{}), make(chan string, 4)
+		a := busrig.Start(t, n.Open(t, "a"), "a", nil, busrig.Serving("hold", func(_ context.Context, m *bus.Message) ([]byte, error) {
+			ran <- "holds"
+			<-release
+			return m.Body, nil
+		}))
+		life := func(inc int64) *busrig.Node {
+			return busrig.Start(t, n.Open(t, "b"), "b", func(c *bus.Config) { c.Incarnation = inc }, telling(func(body string) { ran <- body }))
+		}
+		first := life(1)
+		go func() { _, _ = first.Call(t.Context(), &bus.Message{Topic: "hold"}, bus.Timeout(20*time.Second)) }()
+		<-ran
+		if err := first.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.Cast(t.Context(), &bus.Message{Topic: "svc", Node: "b", Body: []byte("while away")}); err != nil {
+			t.Fatalf("its queue is gone: %v", err)
+		}
+		second := life(2)
+		if got := <-ran; got != "while away" {
+			t.Errorf("ran %s", got)
+		}
+		close(release)
+		for end := time.Now().Add(10 * time.Second); a.Stats().Dropped != 1; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("the reply to its first life: %+v", a.Stats())
+			}
+		}
+		if s := second.Stats(); s.LateReplies != 0 {
+			t.Errorf("its second life got a reply of the first: %+v", s)
+		}
+	})
 	t.Run("bus-89 a false name", falseName)
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,6 +105,41 @@ var broken = []testCase{
 			return err == nil
 		})
 	}},
+	{name: "bus-82 silence is noticed", run: noticed},
+	{name: "bus-64 the caller's link is down for a while", run: func(r *rig) {
+		h, ok := r.net.(Holer)
+		if !ok {
+			r.Skip("no way to swallow traffic")
+		}
+		release := make(chan struct{})
+		a := r.start("a", nil)
+		b := r.start("b", nil, serving("svc", func(_ context.Context, m *bus.Message) ([]byte, error) {
+			if string(m.Body) == "hold" {
+				<-release
+			}
+			return m.Body, nil
+		}))
+		got := make(chan error, 1)
+		go func() {
+			body, err := a.Call(context.Background(), msg("svc", "hold"), bus.Timeout(60*time.Second))
+			if err == nil && string(body) != "hold" {
+				err = fmt.Errorf("%q", body)
+			}
+			got <- err
+		}()
+		r.eventually(5*time.Second, "it runs", func() bool { return b.Stats().Running == 1 })
+		heal := h.BlackHole("a")
+		time.Sleep(2 * time.Second)
+		heal()
+		r.eventually(30*time.Second, "the caller is back", func() bool {
+			_, err := a.Call(context.Background(), msg("svc", "x"), bus.Timeout(2*time.Second))
+			return err == nil
+		})
+		close(release)
+		if err := <-got; err != nil {
+			r.Errorf("the call that waited: %v", err)
+		}
+	}},
 	{name: "bus-87 ten reconnects under load", run: reconnects},
 	{name: "bus-86 away", run: func(r *rig) {
 		k, ok := r.net.(Breaker)
@@ -120,6 +156,40 @@ var broken = []testCase{
 		}
 		k.Restart(r)
 	}},
+}
+
+// noticed: a connection that swallows everything is given up within 30 s, and calls end on time until then.
+func noticed(r *rig) {
+	h, ok := r.net.(Holer)
+	if !ok || os.Getenv("DROVER_LONG") == "" {
+		r.Skip("takes half a minute: DROVER_LONG=1, on a network that can swallow traffic")
+	}
+	a := r.start("a", nil)
+	r.start("b", nil, serving("svc", echo))
+	r.call(a, msg("svc", "x"), "x")
+	heal := h.BlackHole("a")
+	defer heal()
+	began := time.Now()
+	for i := 0; ; i++ {
+		asked := time.Now()
+		// another topic has another lane, whose circuit is closed
+		_, err := a.Call(context.Background(), msg(fmt.Sprint("other", i), "x"), bus.Timeout(1500*time.Millisecond))
+		if d := time.Since(asked); err == nil || d > 2500*time.Millisecond {
+			r.Fatalf("%v after %v", err, d)
+		}
+		if strings.Contains(err.Error(), "no connection") { // it waits for another one
+			break
+		}
+		if time.Since(began) > 33*time.Second {
+			r.Fatalf("not noticed within 30 s: %v", err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	heal()
+	r.eventually(30*time.Second, "calls succeed again", func() bool {
+		_, err := a.Call(context.Background(), msg("svc", "x"), bus.Timeout(2*time.Second))
+		return err == nil
+	})
 }
 
 // awayFor is how long a broker is dead.
