@@ -86,7 +86,7 @@ func p22(b *bench) (figures, error) {
 	}}, nil
 }
 
-// p23 is the bus over memory; over NATS it is compared with the bare client on the same server.
+// p23 is the bus over memory; over NATS and RabbitMQ it is compared with the bare client on the same server.
 func p23(b *bench) (figures, error) {
 	got, err := b.goBench("./bus", "P23")
 	if err != nil {
@@ -96,14 +96,15 @@ func p23(b *bench) (figures, error) {
 	for _, ns := range got["P23Memory/parallel"]["ns/op"] {
 		rate = append(rate, 1e9/ns)
 	}
-	over, err := b.goBench("./bus/nats", "P23")
-	if err != nil {
-		return figures{}, err
+	more := map[string]float64{"allocations": median(got["P23Memory/sequential"]["allocs/op"])}
+	for name, pkg := range map[string]string{"NATS": "./bus/nats", "RabbitMQ": "./bus/amqp"} {
+		over, err := b.goBench(pkg, "P23")
+		if err != nil {
+			return figures{}, err
+		}
+		more["overhead over bare "+name+", %"] = 100 * (median(over["P23Bus"]["p50-us"])/median(over["P23Bare"]["p50-us"]) - 1)
 	}
-	return figures{drover: rate, more: map[string]float64{
-		"allocations":                median(got["P23Memory/sequential"]["allocs/op"]),
-		"overhead over bare NATS, %": 100 * (median(over["P23Bus"]["p50-us"])/median(over["P23Bare"]["p50-us"]) - 1),
-	}}, nil
+	return figures{drover: rate, more: more}, nil
 }
 
 func p27(b *bench) (figures, error) {

@@ -2,6 +2,7 @@ package amqp_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -73,7 +74,7 @@ func BenchmarkP23Bare(b *testing.B) {
 func BenchmarkP23Bus(b *testing.B) {
 	n := open(fixture.RabbitMQ(b))
 	end := func(node string, serve ...func(b *bus.Bus)) *busrig.Node {
-		t, err := amqp.New(amqp.Config{Env: drover.Env{Node: node}, URL: url(n.Server.Addr), Prefix: n.Prefix})
+		t, err := amqp.New(amqp.Config{Env: drover.Env{Node: node, Logger: slog.New(slog.DiscardHandler)}, URL: url(n.Server.Addr), Prefix: n.Prefix})
 		if err != nil {
 			b.Fatal(err)
 		}

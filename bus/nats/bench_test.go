@@ -2,6 +2,7 @@ package nats_test
 
 import (
 	"context"
+	"log/slog"
 	"slices"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func BenchmarkP23Bare(b *testing.B) {
 func BenchmarkP23Bus(b *testing.B) {
 	n := open(fixture.NATS(b))
 	end := func(node string, serve ...func(b *bus.Bus)) *busrig.Node {
-		t, err := nats.New(nats.Config{Env: drover.Env{Node: node}, URL: "nats://" + n.Server.Addr, Prefix: n.Prefix})
+		t, err := nats.New(nats.Config{Env: drover.Env{Node: node, Logger: slog.New(slog.DiscardHandler)}, URL: "nats://" + n.Server.Addr, Prefix: n.Prefix})
 		if err != nil {
 			b.Fatal(err)
 		}
