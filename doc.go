@@ -28,6 +28,7 @@
 //   - [github.com/drover-cloud/drover/periodic]: tasks on a timetable that does not drift, cron, once in the cluster.
 //   - [github.com/drover-cloud/drover/servicegroup]: membership and liveness, a hint for placement and display.
 //   - [github.com/drover-cloud/drover/bus]: events, casts and calls between nodes; bus/memory, bus/nats and bus/amqp carry them.
+//   - [github.com/drover-cloud/drover/agent]: asynchronous HTTP calls to agents on hosts, and the agents' side.
 //   - [github.com/drover-cloud/drover/ring]: which member owns a key, the same answer on every node.
 //   - [github.com/drover-cloud/drover/hypervisor]: the face of a virtualization host; hypervisor/sim simulates one,
 //     hypervisor/tracker says who holds how much of which.

@@ -42,7 +42,7 @@ func (c *Client) called(r *http.Request, key string) (status int, text string) {
 		if c.cfg.HostOf != nil && !proven(r, c.cfg.TLS, c.cfg.HostOf(e.url.String())) {
 			return http.StatusForbidden, "the certificate is another host's"
 		}
-	case c.cfg.Pending != nil && !known: // sent by another node, or again by one with another key
+	case c.cfg.Pending != nil: // the store knows: it was sent by another node, or with another key, or nobody waits here any more
 	case known && match:
 		return http.StatusOK, "" // it has ended: repeated, or too late
 	case known:
@@ -51,6 +51,9 @@ func (c *Client) called(r *http.Request, key string) (status int, text string) {
 	default:
 		c.strays.add(Stray{At: c.env.Clock.Now(), Task: cut(string(task), maxTask), From: r.RemoteAddr}, r.Body)
 		return http.StatusNotFound, "no such task"
+	}
+	if !match {
+		e = nil
 	}
 	body, err := c.callbackBody(r)
 	var read *http.MaxBytesError
@@ -74,21 +77,10 @@ func (c *Client) known(task Task, key string) (e *entry, match, known bool) {
 	c.tab.Lock()
 	defer c.tab.Unlock()
 	if e = c.tasks[task]; e != nil && !e.ended {
-		match = subtle.ConstantTimeCompare(hash[:], e.key[:]) == 1
-		if !match && c.cfg.Pending == nil {
-			return nil, false, true
-		}
-		if !match {
-			return nil, false, false
-		}
-		return e, true, true
+		return e, subtle.ConstantTimeCompare(hash[:], e.key[:]) == 1, true
 	}
-	p, ok := c.past.get(task)
-	if !ok {
-		return nil, false, false
-	}
-	match = subtle.ConstantTimeCompare(hash[:], p.key[:]) == 1
-	return nil, match, match || c.cfg.Pending == nil
+	p, known := c.past.get(task)
+	return nil, known && subtle.ConstantTimeCompare(hash[:], p.key[:]) == 1, known
 }
 
 // calledStored is a callback whose result goes into the store: at any node.

@@ -66,10 +66,10 @@ func (c *Client) Run(ctx context.Context) error {
 	if err := c.begin(); err != nil {
 		return err
 	}
+	if c.cfg.Pending == nil {
+		<-ctx.Done()
+	}
 	for beat := 0; c.env.Sleep(ctx, lookEvery) == nil; beat++ {
-		if c.cfg.Pending == nil {
-			continue
-		}
 		c.lookAll(ctx)
 		if beat%int(expireEvery/lookEvery) == 0 {
 			c.expire(ctx)

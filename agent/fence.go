@@ -96,28 +96,27 @@ func (f *fence) compact() error {
 	if err := os.WriteFile(tmp, b.Bytes(), 0o600); err != nil {
 		return err
 	}
-	w, err := os.OpenFile(tmp, os.O_WRONLY|os.O_APPEND, 0o600)
+	w, err := os.OpenFile(filepath.Clean(tmp), os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
 	if err := errors.Join(w.Sync(), os.Rename(tmp, f.name), syncDir(filepath.Dir(f.name))); err != nil {
-		w.Close()
+		_ = w.Close()
 		return err
 	}
 	if f.f != nil {
-		f.f.Close()
+		_ = f.f.Close() // all of it is in the new one
 	}
 	f.f, f.n = w, len(names)
 	return nil
 }
 
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.Open(filepath.Clean(dir))
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // pass lets t pass, and keeps it if it is higher than any before of its name.
@@ -159,7 +158,7 @@ func (f *fence) stands(t token) bool {
 func (f *fence) compare(t token) (int, error) {
 	id, inc := t.database()
 	rank := slices.Index(f.stores, id)
-	if rank < 0 && !(f.adopts && (f.adopted == "" || f.adopted == id)) {
+	if own := f.adopts && (f.adopted == "" || f.adopted == id); rank < 0 && !own {
 		return 0, &staleError{fmt.Sprintf("database %.64s is not one whose tokens count here", id)}
 	}
 	old, ok := f.highest[t.name]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,10 +78,10 @@ func fencing(l *lab) {
 	l.ok(err)
 	_, err = agent.Wait[string](bg, n.Client, low)
 	stale("a token that was overtaken", err)
-	if r := l.send("POST", "http://h1/nap", "0", "Drover-Token", "1;db.1;vm/3"); r.StatusCode != 409 {
+	if r := l.send("POST", "http://h1/nap", "0", "Drover-Token", "1;db.1;vm/3"); r.StatusCode != http.StatusConflict {
 		l.Errorf("a stale request that waits for its answer: %d", r.StatusCode)
 	}
-	if r := l.send("POST", "http://h1/nap", "0", "Drover-Task", "t", "Drover-Token", "x"); r.StatusCode != 400 {
+	if r := l.send("POST", "http://h1/nap", "0", "Drover-Task", "t", "Drover-Token", "x"); r.StatusCode != http.StatusBadRequest {
 		l.Errorf("no token at all: %d", r.StatusCode)
 	}
 }

@@ -197,7 +197,8 @@ func mayHaveArrived(err error) bool {
 	if errors.As(err, &op) && (op.Op == "dial" || op.Op == "remote error" || op.Op == "local error") { // the latter are TLS alerts
 		return false
 	}
-	return !(errors.As(err, &u) || errors.As(err, &dns) || errors.As(err, &cert) || errors.As(err, &rec) || errors.As(err, &auth) || errors.As(err, &host))
+	before := errors.As(err, &u) || errors.As(err, &dns) || errors.As(err, &cert) || errors.As(err, &rec) || errors.As(err, &auth) || errors.As(err, &host)
+	return !before
 }
 
 // plain is err without the URL, which may hold what is nobody's business.

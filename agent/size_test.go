@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -13,8 +12,6 @@ import (
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/agent"
 )
-
-var long = os.Getenv("DROVER_LONG") != ""
 
 // TestSize: 10 000 outstanding calls take at most 60 MiB and no goroutine but the callers'; a callback reaches its caller within a
 // millisecond.
@@ -60,4 +57,25 @@ func TestSize(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
+}
+
+// BenchmarkCallback is a call from its beginning to its result by callback, in process: at most a millisecond.
+func BenchmarkCallback(b *testing.B) {
+	l := &lab{TB: b, at: map[string]http.Handler{}}
+	c, err := agent.New(agent.Config{Env: drover.Env{Logger: quiet}, Callback: "http://n1", HTTP: l})
+	l.ok(err)
+	l.serve("n1", c.Handler())
+	l.run(c)
+	s, err := agent.NewServer(agent.ServerConfig{Env: drover.Env{Logger: quiet}, Nodes: []string{"http://n1"}, HTTP: l})
+	l.ok(err)
+	echo(s)
+	l.serve("h1", s)
+	l.run(s)
+	l.ok(c.Ready(bg, "http://h1"))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := agent.Call[int](bg, c, "http://h1/echo", 1); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

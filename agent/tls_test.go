@@ -86,7 +86,7 @@ func TestTLS(t *testing.T) {
 		t.Parallel()
 		ca, other := newAuthority(t), newAuthority(t)
 		l := &lab{TB: t}
-		var node http.Handler = http.NotFoundHandler()
+		node := http.NotFoundHandler()
 		var nodeTLS *tls.Config
 		front := behindTLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { node.ServeHTTP(w, r) }), &tls.Config{
 			MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return nodeTLS, nil },

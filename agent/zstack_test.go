@@ -62,7 +62,7 @@ func (z zstack) post(uri, body string, header ...string) {
 	}
 	resp, err := z.l.RoundTrip(r)
 	z.l.ok(err)
-	if resp.StatusCode != 200 {
+	if resp.StatusCode != http.StatusOK {
 		z.l.Errorf("%s answered %d", uri, resp.StatusCode)
 	}
 }
