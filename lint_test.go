@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"hypervisor/sim":                  {".", "hypervisor"},
 	"hypervisor/libvirt":              {".", "hypervisor", "hypervisor/libvirt/internal/rpc", "internal/chance", "internal/fair"},
 	"hypervisor/libvirt/internal/rpc": {"."},
+	"ha":                              {".", "store", "lease"},
 	"hypervisor/tracker":              {".", "store", "hypervisor"},
 	"testkit/...":                     {"any"},
 	"internal/testkit/...":            {"any"},
