@@ -24,7 +24,7 @@ type modelled struct {
 	rate             float64   // of its clock
 	sent             time.Time // last beat by the control network that was confirmed, or by storage
 	grain            time.Duration
-	running          bool // its VM
+	running          bool  // its VM
 	starts           int64 // of its agent: one more when its VMs were ended
 	seq              int64
 	next             time.Time
