@@ -11,11 +11,16 @@ import (
 
 // goBench runs benchmarks of a package of drover, b.rounds times, and gives their figures: name → unit → one per round.
 func (b *bench) goBench(pkg, pattern string) (map[string]map[string][]float64, error) {
+	return b.goBenchIn("..", pkg, pattern)
+}
+
+// goBenchIn is goBench in a module's directory.
+func (b *bench) goBenchIn(dir, pkg, pattern string) (map[string]map[string][]float64, error) {
 	got := map[string]map[string][]float64{}
 	for range b.rounds {
 		_, err := b.quietly(func(ctx context.Context, _ string) (float64, error) {
 			cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", pattern, "-benchmem", pkg)
-			cmd.Dir = ".."
+			cmd.Dir = dir
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				return 0, fmt.Errorf("go test -bench: %w\n%s", err, out)
@@ -123,5 +128,19 @@ func p26(b *bench) (figures, error) {
 	}
 	return figures{drover: got["P26List/ByName"]["requests/s"], more: map[string]float64{
 		"MiB of 1 000 holds": median(got["P26Holds"]["MiB"]), "queries/s of 1 000 holds": median(got["P26Holds"]["queries/s"]),
+	}}, nil
+}
+
+// p24 has both clients in one process, by turns, on one daemon.
+func p24(b *bench) (figures, error) {
+	got, err := b.goBenchIn(".", "./libvirtbench", "P24")
+	if err != nil {
+		return figures{}, err
+	}
+	of := func(who, what, unit string) float64 { return median(got["P24/"+who+"/"+what][unit]) }
+	share := func(what string) float64 { return of("drover", what, "cpu-us") / of("go-libvirt", what, "cpu-us") }
+	return figures{drover: got["P24/drover/all"]["cpu-us"], alternative: got["P24/go-libvirt/all"]["cpu-us"], more: map[string]float64{
+		"share of CPU, state": share("state"), "share of CPU, all": share("all"),
+		"allocations, state": of("drover", "state", "allocs/op"), "allocations, all": of("drover", "all", "allocs/op"),
 	}}, nil
 }

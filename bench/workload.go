@@ -41,6 +41,8 @@ var workloads = []workload{
 	{"P22", "ring: the owner of a key among 10 members", "ns", p22, []bar{{"median", "<=", 60}, {"ns with 100 members", "<=", 200}, {"allocations", "<=", 0}}},
 	{"P23", "bus: calls over memory, two nodes", "calls/s", p23,
 		[]bar{{"median", ">=", 50_000}, {"allocations", "<=", 12}, {"overhead over bare NATS, %", "<=", 25}, {"overhead over bare RabbitMQ, %", "<=", 25}}},
+	{"P24", "libvirt: statistics of 1 000 defined machines in one call (go-libvirt)", "µs of the client's CPU", p24,
+		[]bar{{"share of CPU, state", "<=", 0.25}, {"share of CPU, all", "<=", 0.25}, {"allocations, state", "<=", 5000}, {"allocations, all", "<=", 20_000}}},
 	{"P26", "refserver: listVirtualMachines by name over 1 000 machines, clients in the same process", "requests/s", p26,
 		[]bar{{"median", ">=", 3000}, {"MiB of 1 000 holds", "<=", 40}, {"queries/s of 1 000 holds", "<=", 1}}},
 	{"P27", "simulator: scheduling points, 3 nodes", "points/s", p27, []bar{{"median", ">=", 100_000}}},

@@ -45,8 +45,28 @@ func (d *Driver) Events(ctx context.Context, f func(hypervisor.Event)) error {
 
 // streams are who listens. The reader of a connection gives to all of them, and waits for none.
 type streams struct {
-	mu  sync.Mutex
-	all []*stream
+	mu    sync.Mutex
+	all   []*stream
+	waits []*rebooting
+}
+
+// rebooting waits for the reset of one VM.
+type rebooting struct {
+	uuid [16]byte
+	seen chan struct{} // 1
+}
+
+// await gives a channel that tells of resets of a VM until stop is called.
+func (l *streams) await(uuid [16]byte) (seen <-chan struct{}, stop func()) {
+	w := &rebooting{uuid, make(chan struct{}, 1)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waits = append(l.waits, w)
+	return w.seen, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.waits = slices.DeleteFunc(l.waits, func(o *rebooting) bool { return o == w })
+	}
 }
 
 func (l *streams) add(s *stream) {
@@ -66,6 +86,14 @@ func (l *streams) push(o occurrence) {
 	defer l.mu.Unlock()
 	for _, s := range l.all {
 		s.push(o)
+	}
+	for _, w := range l.waits {
+		if o.what == saidReboot && o.dom.UUID == w.uuid {
+			select {
+			case w.seen <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
 

@@ -55,6 +55,7 @@ func says(t testing.TB, log, text string, seen int) int {
 }
 
 func TestGuest(t *testing.T) {
+	t.Parallel()
 	testkit.TinyGuest(t)
 	daemon := testkit.StartLibvirtd(t, testkit.LibvirtdOptions{})
 	d, err := libvirt.New(libvirt.Config{URI: "qemu:///session", Socket: daemon.Socket, AllowRaw: true})

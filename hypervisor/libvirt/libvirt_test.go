@@ -15,6 +15,11 @@ func open(t testing.TB, d *testkit.Libvirtd, uri string) *libvirt.Driver {
 	return openWith(t, libvirt.Config{URI: uri, Socket: d.Socket, DiskRoots: []string{d.Dir}})
 }
 
+// configOf keeps consoles where the daemon may write.
+func configOf(d *testkit.Libvirtd) libvirt.Config {
+	return libvirt.Config{URI: "qemu:///session", Socket: d.Socket, ConsoleDir: d.Dir + "/lib"}
+}
+
 func openWith(t testing.TB, cfg libvirt.Config) *libvirt.Driver {
 	t.Helper()
 	v, err := libvirt.New(cfg)
@@ -32,6 +37,7 @@ func openWith(t testing.TB, cfg libvirt.Config) *libvirt.Driver {
 func TestConformance(t *testing.T) {
 	for _, uri := range []string{"test:///default", "qemu:///session"} {
 		t.Run(strings.TrimSuffix(strings.TrimSuffix(uri, ":///session"), ":///default"), func(t *testing.T) {
+			t.Parallel()
 			drivertest.Hypervisor(t, func(t testing.TB) hypervisor.Driver {
 				d := open(t, testkit.StartLibvirtd(t, testkit.LibvirtdOptions{}), uri)
 				clear(t, d)

@@ -73,9 +73,10 @@ func (c *call) hardReboot(vm hypervisor.VM, dom rpc.Domain, o hypervisor.RebootO
 	return c.start(hypervisor.StartOptions{Epoch: max(o.Epoch, vm.Epoch)})
 }
 
-// softReboot asks the guest and waits until another incarnation runs; false when it does not listen. A guest that resets itself
-// without a new process cannot be told from one that is deaf, but for the time its processor ran.
+// softReboot asks the guest, and waits until the host tells of a reset or another incarnation runs; false when it does not listen.
 func (c *call) softReboot(vm hypervisor.VM, dom rpc.Domain) (bool, error) {
+	reset, stop := c.d.streams.await(dom.UUID)
+	defer stop()
 	if _, err := c.do(rpc.DomainReboot, rpc.Args{}.Dom(dom).U32(0)); err != nil {
 		if errors.Is(asRead(err), hypervisor.ErrUnsupported) {
 			return false, nil
@@ -87,12 +88,18 @@ func (c *call) softReboot(vm hypervisor.VM, dom rpc.Domain) (bool, error) {
 		return err == nil, err // the test driver's guests obey at once
 	}
 	for range int(softReboot / time.Second) {
+		select {
+		case <-reset:
+			return true, nil
+		case <-c.d.env.Clock.After(time.Second):
+		case <-c.ctx.Done():
+		}
+		if err := c.ended(); err != nil {
+			return false, err
+		}
 		now, _, _, err := c.get()
 		if err != nil || now.Incarnation != vm.Incarnation && now.Power == hypervisor.On {
 			return err == nil, err
-		}
-		if err := c.sleep(time.Second); err != nil {
-			return false, err
 		}
 	}
 	return false, nil

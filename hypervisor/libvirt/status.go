@@ -61,10 +61,10 @@ func (d *Driver) Status() Status {
 }
 
 func (d *Driver) state() State {
-	switch up := len(d.query.conns()) > 0; {
-	case up && d.quiet.Load():
-		return Silent
-	case up:
+	if c := d.query.first().now(); c != nil {
+		if d.quiet.Load() && c.Heard() >= d.cfg.Keepalive.Silent {
+			return Silent
+		}
 		return Up
 	}
 	d.mu.Lock()

@@ -38,10 +38,14 @@ type Libvirtd struct {
 	proc *process
 }
 
-// StartLibvirtd starts a daemon of the test's own.
+// StartLibvirtd starts a daemon of the test's own. DROVER_LIBVIRTD names another program than the one that is found.
 func StartLibvirtd(t testing.TB, opt LibvirtdOptions) *Libvirtd {
 	t.Helper()
-	d := &Libvirtd{opt: opt, bin: daemonPath("libvirtd", "virtqemud"), cred: unprivileged("nobody")}
+	names := []string{"libvirtd", "virtqemud"}
+	if own := os.Getenv("DROVER_LIBVIRTD"); own != "" {
+		names = []string{own}
+	}
+	d := &Libvirtd{opt: opt, bin: daemonPath(names...), cred: unprivileged("nobody")}
 	if d.bin == "" || daemonPath("qemu-system-x86_64", "qemu-kvm") == "" {
 		Missing(t, "libvirt", "no libvirtd or no QEMU (apt-get install libvirt-daemon libvirt-daemon-driver-qemu qemu-system-x86)")
 	}
@@ -88,7 +92,7 @@ func (d *Libvirtd) prepare() (err error) {
 	files := map[string][]byte{
 		"etc/libvirtd.conf": []byte(d.config()),
 		"etc/libvirt/qemu.conf": []byte("security_driver=\"none\"\nstdio_handler=\"file\"\ncgroup_controllers=[]\n" +
-			"namespaces=[]\nseccomp_sandbox=0\n"),
+			"namespaces=[]\nseccomp_sandbox=0\nmigration_address=\"127.0.0.1\"\nmigration_host=\"127.0.0.1\"\n"),
 	}
 	capabilities.Lock()
 	for name, b := range capabilities.files {
