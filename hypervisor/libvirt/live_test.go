@@ -257,6 +257,7 @@ func TestFrozenGuests(t *testing.T) {
 		for n := range 5 {
 			ok(t, d.SignalGuest(fmt.Sprint("g", n), syscall.SIGSTOP))
 		}
+		begin := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
 		stops := make(chan error, 5)
 		for n := range 5 {
@@ -265,6 +266,7 @@ func TestFrozenGuests(t *testing.T) {
 		for inFlight(v, "control") < 5 {
 			time.Sleep(time.Millisecond)
 		}
+		t.Log("five stops are under way after", time.Since(begin))
 		waiting := make(chan error, 1)
 		go func() { waiting <- v.Pause(within(t, 500*time.Millisecond), liveID(0)) }()
 		for what, f := range map[string]func() error{
@@ -277,6 +279,7 @@ func TestFrozenGuests(t *testing.T) {
 		}
 		is(t, <-waiting, context.DeadlineExceeded)
 		took := timed(func() { ok(t, v.Stop(t.Context(), liveID(5), hypervisor.StopOptions{})) })
+		t.Log("the sixth took", took, "in all", time.Since(begin))
 		if n := inFlight(v, "control"); took > 5*time.Second || n < 5 {
 			t.Errorf("the sixth took %v, while %d of the others went on", took, n)
 		}
@@ -359,5 +362,22 @@ func TestDefinitions(t *testing.T) {
 		if r.VCPUs < 1 || r.MemoryMiB < 1 || r.DiskMiB < 1 || len(r.PerVM) != 1 {
 			t.Errorf("%+v", r)
 		}
+	})
+}
+
+func TestFence(t *testing.T) {
+	t.Parallel()
+	t.Run("hyp-27 a fenced guest is started by a higher epoch only", func(t *testing.T) {
+		v := open(t, daemon(t), qemu)
+		id := guest(t, v, 1)
+		is(t, v.Fence(t.Context(), id, 5), hypervisor.ErrState)
+		ok(t, v.Stop(t.Context(), id, hypervisor.StopOptions{}))
+		is(t, v.Fence(t.Context(), id, 0), hypervisor.ErrStaleEpoch)
+		ok(t, v.Fence(t.Context(), id, 5))
+		ok(t, v.Fence(t.Context(), liveID(9), 5))
+		for _, epoch := range []int64{1, 5} {
+			is(t, v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: epoch}), hypervisor.ErrStaleEpoch)
+		}
+		ok(t, v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: 6}))
 	})
 }
