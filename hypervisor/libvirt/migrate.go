@@ -77,7 +77,9 @@ func (m *migration) check(c *call) error {
 		return err
 	}
 	if to, ours := s.Target.(*Driver); ours && s.To == "" {
-		s.To = to.remoteURI()
+		if s.To = to.remoteURI(); s.To != "" {
+			s.TransferURI = cmp.Or(s.TransferURI, "tcp://127.0.0.1") // a socket is on the same machine
+		}
 	}
 	switch {
 	case hypervisor.ValidID(s.ToHost) != nil:

@@ -109,7 +109,7 @@ func TestMigrate(t *testing.T) {
 		until(t, out, "synced", hypervisor.EventSynced)
 		until(t, in, "synced", hypervisor.EventSynced)
 		s := p.spec()
-		s.Epoch, s.TransferURI = 7, "tcp://127.0.0.1"
+		s.Epoch = 7
 		m, err := p.va.Migrate(t.Context(), id, s)
 		ok(t, err)
 		ok(t, m.Wait(t.Context()))

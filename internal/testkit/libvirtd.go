@@ -92,7 +92,7 @@ func (d *Libvirtd) prepare() (err error) {
 	files := map[string][]byte{
 		"etc/libvirtd.conf": []byte(d.config()),
 		"etc/libvirt/qemu.conf": []byte("security_driver=\"none\"\nstdio_handler=\"file\"\ncgroup_controllers=[]\n" +
-			"namespaces=[]\nseccomp_sandbox=0\nmigration_address=\"127.0.0.1\"\nmigration_host=\"127.0.0.1\"\n"),
+			"namespaces=[]\nseccomp_sandbox=0\n"),
 	}
 	capabilities.Lock()
 	for name, b := range capabilities.files {
