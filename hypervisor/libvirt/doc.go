@@ -5,8 +5,8 @@
 //
 //   - Every call ends by its deadline, also when the daemon is stopped; what was sent and not answered is
 //     [hypervisor.ErrOutcomeUnknown], and a change is never sent twice.
-//   - Reads do not wait behind changes: they have a connection of their own. Five changes that hang in guests hold no sixth up: it gets
-//     a spare connection after two seconds. What takes long (migration, snapshots, saving memory) has a connection for each call.
+//   - Reads do not wait behind changes: they have a connection of their own. Changes that hang in guests hold no other up for more
+//     than two seconds: then it gets a spare connection. What takes long (migration, snapshots, saving memory) has a connection for each call.
 //   - A stopped daemon is noticed within two seconds, a lost one dialled with a backoff that all connections share.
 //   - Events that nobody could hear are found by comparing lists. A listener that is slow, or that ends, holds nobody up.
 //   - The end of a migration is judged by where the guest runs, not by what was answered.

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// inFlight is what a daemon takes of one client by default (max_client_requests); a sixth request waits inside it.
-	inFlight = 5
+	// inFlight is one less than a daemon takes of a client by default (max_client_requests): with five it reads no more, does not hear the
+	// keepalive, and is taken for lost while it works.
+	inFlight = 4
 	// slow is how old all requests of a connection are before another one is made beside it.
 	slow = 2 * time.Second
 	// spareIdle is how long such a connection stays without work.

@@ -60,19 +60,19 @@ func TestConnections(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
-	bubble(t, "virt-04 a spare connection behind five slow changes", func(t *testing.T, f *fake, d *libvirt.Driver) {
+	bubble(t, "virt-04 a spare connection behind slow changes", func(t *testing.T, f *fake, d *libvirt.Driver) {
 		for i := range byte(9) {
 			f.set(fmt.Sprint("vm", i), fakeDomain{uuid: i, state: 1, id: int32(i)})
 		}
 		f.on(rpc.DomainSuspend, func(r rpc.Reply) (rpc.Args, error) {
-			if dom := r.Dom(); dom.UUID[15] < 5 {
+			if dom := r.Dom(); dom.UUID[15] < 4 {
 				return nil, errNoReply // a hung guest
 			}
 			return nil, nil
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		var hung sync.WaitGroup
-		for i := range byte(5) {
+		for i := range byte(4) {
 			hung.Go(func() { _ = d.Pause(ctx, fakeID(i)) })
 		}
 		synctest.Wait()
@@ -91,7 +91,7 @@ func TestConnections(t *testing.T) {
 		if n := f.dialled(); n != 3 {
 			t.Errorf("%d dials", n)
 		}
-		if s := d.Status(); len(s.Calls) != 5 || len(s.Connections) != 3 || s.Calls[0].Op != "pause" {
+		if s := d.Status(); len(s.Calls) != 4 || len(s.Connections) != 3 || s.Calls[0].Op != "pause" {
 			t.Errorf("%+v", s)
 		}
 		time.Sleep(2 * time.Minute)

@@ -263,10 +263,10 @@ func TestFrozenGuests(t *testing.T) {
 		for n := range 5 {
 			go func() { stops <- v.Stop(ctx, liveID(n), hypervisor.StopOptions{Grace: hypervisor.Default}) }()
 		}
-		for inFlight(v, "control") < 5 {
+		for inFlight(v, "control") < 4 {
 			time.Sleep(time.Millisecond)
 		}
-		t.Log("five stops are under way after", time.Since(begin))
+		t.Log("stops are under way after", time.Since(begin))
 		waiting := make(chan error, 1)
 		go func() { waiting <- v.Pause(within(t, 500*time.Millisecond), liveID(0)) }()
 		for what, f := range map[string]func() error{
@@ -280,7 +280,7 @@ func TestFrozenGuests(t *testing.T) {
 		is(t, <-waiting, context.DeadlineExceeded)
 		took := timed(func() { ok(t, v.Stop(t.Context(), liveID(5), hypervisor.StopOptions{})) })
 		t.Log("the sixth took", took, "in all", time.Since(begin))
-		if n := inFlight(v, "control"); took > 5*time.Second || n < 5 {
+		if n := inFlight(v, "control"); took > 5*time.Second || n < 5 { // the fifth went over a spare connection as well
 			t.Errorf("the sixth took %v, while %d of the others went on", took, n)
 		}
 		cancel()

@@ -16,7 +16,8 @@ import (
 const (
 	statsState, statsCPU, statsBalloon, statsVCPU, statsNIC, statsBlock = 1, 2, 4, 8, 16, 32 // VIR_DOMAIN_STATS_
 
-	statsMonitor = statsBalloon | statsVCPU | statsBlock // groups that ask the guest's process
+	statsMonitor = statsCPU | statsBalloon | statsVCPU | statsBlock // groups that ask the guest's process
+	statsShown   = statsBalloon | statsBlock                        // and where it shows that it answered
 	statsNoWait  = 1 << 29
 
 	listPersistent, listManagedSave, listAutostart = 1 << 2, 1 << 8, 1 << 10 // VIR_CONNECT_LIST_DOMAINS_
@@ -67,7 +68,7 @@ func (c *call) get() (hypervisor.VM, rpc.Domain, record, error) {
 	if err != nil {
 		return hypervisor.VM{}, dom, rec, err
 	}
-	r, err := c.ask(rpc.ConnectGetAllDomainStats, rpc.Args{}.U32(1).Dom(dom).U32(statsState|statsCPU).U32(statsNoWait))
+	r, err := c.ask(rpc.ConnectGetAllDomainStats, rpc.Args{}.U32(1).Dom(dom).U32(statsState).U32(statsNoWait))
 	if err != nil {
 		return hypervisor.VM{}, dom, rec, err
 	}

@@ -98,7 +98,7 @@ func decodeStats(r *rpc.Reply, groups uint32) ([]hypervisor.Stats, error) {
 		if f.hasMem {
 			s.MemoryMiB = vm.MemoryMiB
 		}
-		s.Stale = vm.HasProcess() && groups&statsMonitor != 0 && !f.answered
+		s.Stale = vm.HasProcess() && groups&statsShown != 0 && !f.answered
 	}
 	slices.SortFunc(all, func(a, b hypervisor.Stats) int { return strings.Compare(a.ID, b.ID) })
 	return all, r.Err()
@@ -115,7 +115,7 @@ func (f *figures) more(s *hypervisor.Stats, field []byte, v rpc.Value) {
 	case string(field) == "balloon.rss":
 		s.ResidentMiB = v.Int() >> 10
 		f.answered = true
-	case string(field) == "vcpu.0.halted", bytes.HasPrefix(field, prefixBlock) && bytes.HasSuffix(field, []byte(".reqs")):
+	case bytes.HasPrefix(field, prefixBlock) && bytes.HasSuffix(field, []byte(".reqs")):
 		f.answered = true
 	}
 	if n, name, ok := item(field, prefixBlock); ok {
