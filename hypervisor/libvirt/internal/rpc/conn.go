@@ -127,7 +127,12 @@ func (c *Conn) CallReserved(ctx context.Context, p Proc, args Args) (Reply, erro
 		c.free()
 		return Reply{}, &CallError{Proc: p, Err: err}
 	}
-	sent, err := c.write(ctx, packet(header{program: programRemote, procedure: uint32(p), kind: typeCall, serial: serial}, args))
+	buf := buffers.Get().(*Args)
+	*buf = packet(*buf, header{program: programRemote, procedure: uint32(p), kind: typeCall, serial: serial}, args)
+	sent, err := c.write(ctx, *buf)
+	if cap(*buf) <= 64<<10 {
+		buffers.Put(buf)
+	}
 	if err != nil {
 		c.leave(serial)
 		return Reply{}, &CallError{Proc: p, Sent: sent, Err: err}
@@ -136,13 +141,20 @@ func (c *Conn) CallReserved(ctx context.Context, p Proc, args Args) (Reply, erro
 	select {
 	case got = <-waits.reply:
 	case <-ctx.Done():
-		if got, ok := c.abandon(serial, waits); ok {
-			return c.result(p, got)
+		ok := false
+		if got, ok = c.abandon(waits); !ok {
+			return Reply{}, &CallError{Proc: p, Sent: true, Err: context.Cause(ctx)}
 		}
-		return Reply{}, &CallError{Proc: p, Sent: true, Err: context.Cause(ctx)}
 	}
+	waiting.Put(waits) // its one answer has been taken
 	return c.result(p, got)
 }
+
+// What calls need for a moment.
+var (
+	buffers = sync.Pool{New: func() any { return new(Args) }}
+	waiting = sync.Pool{New: func() any { return &call{reply: make(chan answer, 1)} }}
+)
 
 func (c *Conn) result(p Proc, got answer) (Reply, error) {
 	switch {
@@ -212,7 +224,8 @@ func (c *Conn) register() (uint32, *call, error) {
 	}
 	for c.serial++; c.serial == 0 || c.calls[c.serial] != nil; c.serial++ { // serial 0 is the keepalive's
 	}
-	w := &call{reply: make(chan answer, 1), since: now}
+	w := waiting.Get().(*call)
+	w.since, w.left = now, false
 	c.calls[c.serial] = w
 	return c.serial, w, nil
 }
@@ -229,7 +242,7 @@ func (c *Conn) leave(serial uint32) {
 }
 
 // abandon leaves a call to the reader; the answer that came meanwhile is given instead.
-func (c *Conn) abandon(serial uint32, w *call) (answer, bool) {
+func (c *Conn) abandon(w *call) (answer, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {

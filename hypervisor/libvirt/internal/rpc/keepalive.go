@@ -74,7 +74,7 @@ func (c *Conn) judge(w *watch) {
 func (c *Conn) beat(procedure uint32) {
 	ctx, cancel := context.WithTimeout(context.Background(), c.patience())
 	defer cancel()
-	_, _ = c.write(ctx, packet(header{program: programKeepalive, procedure: procedure, kind: typeEvent}, nil)) // a loss is noticed by the loop
+	_, _ = c.write(ctx, packet(nil, header{program: programKeepalive, procedure: procedure, kind: typeEvent}, nil)) // a loss is noticed by the loop
 }
 
 func (c *Conn) patience() time.Duration {

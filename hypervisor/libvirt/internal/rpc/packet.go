@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 )
 
 const (
@@ -27,9 +28,9 @@ type header struct {
 	program, version, procedure, kind, serial, status uint32
 }
 
-// packet is a whole request.
-func packet(h header, body Args) []byte {
-	p := make(Args, 0, headerSize+len(body))
+// packet makes a whole request, in p if there is room.
+func packet(p Args, h header, body Args) Args {
+	p = slices.Grow(p[:0], headerSize+len(body))
 	p = p.U32(uint32(headerSize + len(body))).U32(h.program).U32(version).U32(h.procedure).U32(h.kind).U32(h.serial).U32(h.status)
 	return append(p, body...)
 }
