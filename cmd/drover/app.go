@@ -76,7 +76,7 @@ func (a *app) root() *cli.Command {
 			&cli.BoolFlag{Name: "q", Usage: "no progress, notes and warnings"},
 		},
 		Before:                          a.begin,
-		Commands:                        []*cli.Command{a.migrate(), a.jobs(), a.queues(), a.pools(), a.maintenance(), a.members(), a.leases(), a.periodic(), a.events(), a.version()},
+		Commands:                        []*cli.Command{a.migrate(), a.jobs(), a.queues(), a.pools(), a.maintenance(), a.members(), a.leases(), a.periodic(), a.events(), a.host(), a.version()},
 		EnableShellCompletion:           true,
 		ConfigureShellCompletionCommand: completion,
 		DisableSliceFlagSeparator:       true,

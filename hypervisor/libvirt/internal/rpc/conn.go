@@ -49,7 +49,8 @@ type Conn struct {
 	mu     sync.Mutex
 	serial uint32
 	calls  map[uint32]*call
-	err    error // why it is lost
+	spent  []*call // to be used again
+	err    error   // why it is lost
 }
 
 // call waits for its reply. A call whose caller has left keeps its slot.
@@ -146,15 +147,14 @@ func (c *Conn) CallReserved(ctx context.Context, p Proc, args Args) (Reply, erro
 			return Reply{}, &CallError{Proc: p, Sent: true, Err: context.Cause(ctx)}
 		}
 	}
-	waiting.Put(waits) // its one answer has been taken
+	c.mu.Lock()
+	c.spent = append(c.spent, waits) // its one answer has been taken
+	c.mu.Unlock()
 	return c.result(p, got)
 }
 
-// What calls need for a moment.
-var (
-	buffers = sync.Pool{New: func() any { return new(Args) }}
-	waiting = sync.Pool{New: func() any { return &call{reply: make(chan answer, 1)} }}
-)
+// buffers are what requests are made in.
+var buffers = sync.Pool{New: func() any { return new(Args) }}
 
 func (c *Conn) result(p Proc, got answer) (Reply, error) {
 	switch {
@@ -224,8 +224,13 @@ func (c *Conn) register() (uint32, *call, error) {
 	}
 	for c.serial++; c.serial == 0 || c.calls[c.serial] != nil; c.serial++ { // serial 0 is the keepalive's
 	}
-	w := waiting.Get().(*call)
-	w.since, w.left = now, false
+	var w *call
+	if last := len(c.spent) - 1; last >= 0 {
+		w, c.spent = c.spent[last], c.spent[:last]
+	} else {
+		w = &call{reply: make(chan answer, 1)}
+	}
+	w.since = now
 	c.calls[c.serial] = w
 	return c.serial, w, nil
 }
