@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 
 	"github.com/urfave/cli/v3"
@@ -33,6 +34,7 @@ func (a *app) onHost(c *cli.Command, f func(d *libvirt.Driver) error) (err error
 	if err != nil {
 		return err
 	}
+	cfg.Env.Logger = slog.New(slog.DiscardHandler) // errors are told once
 	d, err := libvirt.New(cfg)
 	if err != nil {
 		return err

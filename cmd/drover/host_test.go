@@ -27,7 +27,7 @@ func TestHost(t *testing.T) {
 	if code, out := drover("host", "list", uri); code != 0 || !strings.Contains(out, "6695eb01-f6a4-8304-79aa-97f2502e193f  test  on") {
 		t.Errorf("%d: %s", code, out)
 	}
-	if code, out := drover("-o", "json", "host", "list", uri); code != 0 || !strings.Contains(out, `"power": "on"`) {
+	if code, out := drover("-o", "json", "host", "list", uri); code != 0 || !strings.Contains(out, `"power":"on"`) {
 		t.Errorf("%d: %s", code, out)
 	}
 }

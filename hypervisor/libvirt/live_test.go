@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"syscall"
@@ -379,5 +380,48 @@ func TestFence(t *testing.T) {
 			is(t, v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: epoch}), hypervisor.ErrStaleEpoch)
 		}
 		ok(t, v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: 6}))
+	})
+}
+
+func TestRandomOperations(t *testing.T) {
+	t.Parallel()
+	t.Run("hyp-20 everything at once", func(t *testing.T) {
+		v := open(t, daemon(t), testDriver)
+		lasts := time.Second
+		if os.Getenv("DROVER_LONG") != "" {
+			lasts = 10 * time.Second
+		}
+		for _, err := range each(50, func(worker int) error {
+			draw := rand.New(rand.NewPCG(20, uint64(worker)))
+			for end := time.Now().Add(lasts); time.Now().Before(end); {
+				id, epoch := liveID(draw.IntN(20)), draw.Int64N(5)
+				var err error
+				switch draw.IntN(9) {
+				case 0, 1:
+					_, err = v.Define(t.Context(), hypervisor.Spec{ID: id, Name: "n" + id[30:], VCPU: 1, MemoryMiB: 32})
+				case 2:
+					err = v.Undefine(t.Context(), id)
+				case 3:
+					err = v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: epoch})
+				case 4:
+					err = v.Stop(t.Context(), id, hypervisor.StopOptions{Epoch: epoch})
+				case 5:
+					err = v.Pause(t.Context(), id)
+				case 6:
+					err = v.Resume(t.Context(), id)
+				case 7:
+					_, err = v.List(t.Context(), hypervisor.Filter{IDs: []string{id}})
+				case 8:
+					err = v.Save(t.Context(), id)
+				}
+				var e *hypervisor.Error
+				if err != nil && (!errors.As(err, &e) || e.Class == nil || e.Op == "" || errors.Is(err, hypervisor.ErrGone) || errors.Is(err, hypervisor.ErrInternal) && e.Code == 0) {
+					return err
+				}
+			}
+			return nil
+		}) {
+			ok(t, err)
+		}
 	})
 }
