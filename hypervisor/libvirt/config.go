@@ -56,6 +56,7 @@ type Driver struct {
 	cfg    Config
 	env    drover.Env
 	socket string     // "" if it is not known
+	local  bool       // the daemon is reached by a socket: it is on this machine
 	turns  fair.Keyed // changes of one VM
 	life   context.Context
 	end    context.CancelCauseFunc
@@ -96,13 +97,13 @@ func New(cfg Config) (*Driver, error) {
 	}
 	k := &cfg.Keepalive
 	k.Every, k.Silent, k.Lost = cmp.Or(k.Every, 600*time.Millisecond), cmp.Or(k.Silent, 1800*time.Millisecond), cmp.Or(k.Lost, 15*time.Second)
-	socket := cfg.Socket
-	if cfg.Dial == nil {
+	socket, local := cfg.Socket, cfg.Dial == nil
+	if local {
 		socket = cmp.Or(socket, defaultSocket(cfg.URI))
 		cfg.Dial = dialUnix(socket)
 	}
 	cfg.Debounce = cmp.Or(cfg.Debounce, 15*time.Second)
-	d := &Driver{cfg: cfg, env: cfg.Env.Defaults(), socket: socket, long: make(chan struct{}, longLines)}
+	d := &Driver{cfg: cfg, env: cfg.Env.Defaults(), socket: socket, local: local, long: make(chan struct{}, longLines)}
 	d.life, d.end = context.WithCancelCause(context.Background())
 	d.gate = newGate(d.env)
 	d.query = newLanes(d, "query", 1, rpc.Config{Event: d.event, Silent: d.silence})

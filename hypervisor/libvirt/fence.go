@@ -32,3 +32,28 @@ func (d *Driver) Fence(ctx context.Context, id string, epoch int64) error {
 		return c.record(dom, record{Epoch: epoch, Mode: modeFenced}, affectConfig)
 	})
 }
+
+var (
+	_ hypervisor.Dialer = (*Driver)(nil)
+	_ hypervisor.Fencer = (*Driver)(nil)
+)
+
+// Dial gives a driver of the same host that shares nothing with this one. It connects when it is used.
+func (d *Driver) Dial(context.Context) (hypervisor.Driver, error) {
+	if d.life.Err() != nil {
+		return nil, (&call{d: d, op: "dial"}).name(hypervisor.ErrClosed)
+	}
+	cfg := d.cfg
+	cfg.Env, cfg.Socket = d.env, d.socket
+	fresh, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	fresh.local = d.local
+	return fresh, nil
+}
+
+// Origin says whom this driver expects: Config.HostID, or the host that it met.
+func (d *Driver) Origin() hypervisor.Origin {
+	return hypervisor.Origin{HostID: d.hostID(), Local: d.local, Clock: d.env.Clock}
+}

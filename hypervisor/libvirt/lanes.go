@@ -188,7 +188,7 @@ func (c *call) alone(f func(conn *rpc.Conn) error) error {
 	if err := c.d.gate.shut(); err != nil {
 		return err
 	}
-	conn, err := c.d.open(c.ctx, rpc.Config{Name: "libvirt/long", Limit: 1})
+	conn, err := c.d.open(c.ctx, rpc.Config{Name: "libvirt/long", Limit: 1}, func() {})
 	if err != nil {
 		return err
 	}

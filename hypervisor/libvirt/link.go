@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/drover-cloud/drover/hypervisor"
 	"github.com/drover-cloud/drover/hypervisor/libvirt/internal/rpc"
@@ -22,9 +24,10 @@ type link struct {
 
 // dialling is an attempt that all callers share.
 type dialling struct {
-	done chan struct{}
-	conn *rpc.Conn
-	err  error
+	done    chan struct{}
+	reached atomic.Bool // somebody took the connection
+	conn    *rpc.Conn
+	err     error
 }
 
 // get gives a connection that is up. A hundred callers make one; after a failure it is tried again when the gate opens, and
@@ -38,7 +41,10 @@ func (l *link) get(ctx context.Context) (*rpc.Conn, error) {
 	case <-a.done:
 	case <-ctx.Done():
 	}
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil && !a.reached.Load():
+		return nil, &net.OpError{Op: "dial", Net: "libvirt", Err: context.Cause(ctx)}
+	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	}
 	return a.conn, a.err
@@ -62,7 +68,7 @@ func (l *link) attempt() (*dialling, *rpc.Conn, error) {
 	a := &dialling{done: make(chan struct{})}
 	l.dial, l.conn = a, nil
 	l.d.env.Go(l.use.Name+"/dial", func() {
-		a.conn, a.err = l.d.open(l.d.life, l.use)
+		a.conn, a.err = l.d.open(l.d.life, l.use, func() { a.reached.Store(true) })
 		l.opened(a)
 		close(a.done)
 		if l.use.Freed != nil {
@@ -110,8 +116,8 @@ func (l *link) close() {
 	}
 }
 
-// open connects, and asks to be let in.
-func (d *Driver) open(ctx context.Context, use rpc.Config) (c *rpc.Conn, err error) {
+// open connects, and asks to be let in. It calls reached in between.
+func (d *Driver) open(ctx context.Context, use rpc.Config, reached func()) (c *rpc.Conn, err error) {
 	defer func() {
 		if ctx.Err() == nil {
 			d.dialled(err)
@@ -123,6 +129,7 @@ func (d *Driver) open(ctx context.Context, use rpc.Config) (c *rpc.Conn, err err
 	if err != nil {
 		return nil, gone(err)
 	}
+	reached()
 	use.Env, use.Keepalive, use.Late = d.env, d.cfg.Keepalive, d.late
 	c = rpc.New(use, nc)
 	if err = d.greet(limited, c); err == nil && use.Event != nil {

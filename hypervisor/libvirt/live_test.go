@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"syscall"
@@ -368,6 +369,24 @@ func TestDefinitions(t *testing.T) {
 
 func TestFence(t *testing.T) {
 	t.Parallel()
+	t.Run("hyp-27 an empty host is proven so", func(t *testing.T) {
+		v := open(t, daemon(t), qemu)
+		id := guest(t, v, 1)
+		guarded := []hypervisor.Guarded{{ID: id, Epoch: 5}, {ID: liveID(9), Epoch: 5}}
+		_, err := hypervisor.ProveEmpty(t.Context(), v, guarded)
+		is(t, err, hypervisor.ErrState)
+		ok(t, v.Pause(t.Context(), id))
+		_, err = hypervisor.ProveEmpty(t.Context(), v, guarded)
+		is(t, err, hypervisor.ErrState)
+		ok(t, v.Stop(t.Context(), id, hypervisor.StopOptions{}))
+		e, err := hypervisor.ProveEmpty(t.Context(), v, guarded)
+		ok(t, err)
+		if e.Epochs[id] != 5 || e.Host == "" {
+			t.Errorf("%+v", e)
+		}
+		is(t, v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: 5}), hypervisor.ErrStaleEpoch)
+		ok(t, v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: 6}))
+	})
 	t.Run("hyp-27 a fenced guest is started by a higher epoch only", func(t *testing.T) {
 		v := open(t, daemon(t), qemu)
 		id := guest(t, v, 1)
@@ -381,6 +400,42 @@ func TestFence(t *testing.T) {
 		}
 		ok(t, v.Start(t.Context(), id, hypervisor.StartOptions{Epoch: 6}))
 	})
+}
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	d := daemon(t)
+	v := open(t, d, testDriver)
+	ok(t, v.Ping(t.Context()))
+	never := func(ctx context.Context) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+	refuses := func(ctx context.Context) (net.Conn, error) {
+		var dialer net.Dialer
+		return dialer.DialContext(ctx, "tcp", "127.0.0.1:1")
+	}
+	for _, c := range []struct {
+		name   string
+		d      *libvirt.Driver
+		before func() error
+		answer hypervisor.Answer
+		host   hypervisor.Verdict
+	}{
+		{"answers", v, nil, hypervisor.Answering, hypervisor.Alive},
+		{"another host", openWith(t, libvirt.Config{URI: testDriver, Socket: d.Socket, HostID: uuidA}), nil, hypervisor.WrongHost, hypervisor.Undecided},
+		{"no answer to the dial", openWith(t, libvirt.Config{URI: testDriver, Dial: never}), nil, hypervisor.HostSilent, hypervisor.Undecided},
+		{"tcp refused", openWith(t, libvirt.Config{URI: testDriver, Dial: refuses}), nil, hypervisor.DaemonDown, hypervisor.Undecided},
+		{"stopped", v, d.Freeze, hypervisor.DaemonStuck, hypervisor.Alive},
+		{"killed", v, d.Kill, hypervisor.DaemonDown, hypervisor.Alive},
+	} {
+		t.Run("hyp-26 "+c.name, func(t *testing.T) {
+			if c.before != nil {
+				ok(t, c.before())
+			}
+			if r := hypervisor.Probe(t.Context(), c.d, []string{liveID(1)}); r.Answer != c.answer || r.Host != c.host ||
+				(r.VMs[liveID(1)].Verdict == hypervisor.GuestGone) != (c.answer == hypervisor.Answering) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
 }
 
 func TestRandomOperations(t *testing.T) {

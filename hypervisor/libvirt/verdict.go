@@ -16,43 +16,24 @@ func (m *migration) verdict(answer error) error {
 	if m.d.life.Err() != nil {
 		return c.name(&hypervisor.Error{Class: hypervisor.ErrClosed, Err: hypervisor.ErrOutcomeUnknown})
 	}
-	here, source := m.at(ctx, m.d)
-	there, target := false, error(nil)
+	hosts := []hypervisor.Driver{m.d}
 	if m.spec.Target != nil {
-		there, target = m.at(ctx, m.spec.Target)
-	} else {
-		there = answer == nil && !here
+		hosts = append(hosts, m.spec.Target)
 	}
+	at, err := hypervisor.Locate(ctx, m.id, hosts...)
 	switch {
-	case here && there:
-		m.d.env.Logger.Error("hypervisor: two copies of a vm run", "vm", m.id, "source", m.d.hostID(), "target", m.spec.ToHost)
-		return c.name(&hypervisor.Error{Class: hypervisor.ErrTwoCopies, Message: "also on " + m.spec.ToHost})
-	case there:
+	case errors.Is(err, hypervisor.ErrTwoCopies):
+		return c.name(err)
+	case err != nil:
+		return c.name(&hypervisor.Error{Class: hypervisor.ErrGone, Err: errors.Join(hypervisor.ErrOutcomeUnknown, err)})
+	case at.At == 1 && at.Power == hypervisor.On, m.spec.Target == nil && at.At < 0 && answer == nil:
 		return nil
-	case here && answer != nil:
-		return c.name(m.failure(answer))
-	case here:
-		return c.name(&hypervisor.Error{Class: hypervisor.ErrMigration, Message: "still runs at the source"})
-	case source != nil || target != nil:
-		return c.name(&hypervisor.Error{Class: hypervisor.ErrGone, Err: errors.Join(hypervisor.ErrOutcomeUnknown, source, target)})
 	case answer != nil:
 		return c.name(m.failure(answer))
+	case at.At == 0:
+		return c.name(&hypervisor.Error{Class: hypervisor.ErrMigration, Message: "still runs at the source"})
 	}
 	return c.name(&hypervisor.Error{Class: hypervisor.ErrMigration, Message: "runs nowhere"})
-}
-
-// at says whether a host runs the guest.
-func (m *migration) at(ctx context.Context, d hypervisor.Driver) (bool, error) {
-	vm, err := d.Get(ctx, m.id)
-	switch {
-	case errors.Is(err, hypervisor.ErrNotFound):
-		return false, nil
-	case err != nil:
-		return false, err
-	case vm.Power == hypervisor.Unknown:
-		return false, hypervisor.ErrInternal
-	}
-	return vm.Power == hypervisor.On, nil
 }
 
 // failure is why the guest did not move.
