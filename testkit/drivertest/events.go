@@ -138,11 +138,12 @@ func hypSlow(t *testing.T, d hypervisor.Driver) {
 	if !able {
 		t.Skip("this driver does not pause")
 	}
-	gate := make(chan struct{})
+	held, gate := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	open := func() { once.Do(func() { close(gate) }) }
 	e := hear(t, eventer(t, d), func(v hypervisor.Event) {
 		if v.Kind == hypervisor.EventStarted {
+			close(held)
 			<-gate
 		}
 	})
@@ -150,7 +151,8 @@ func hypSlow(t *testing.T, d hypervisor.Driver) {
 	e.until(t, "synced", has(hypervisor.EventSynced))
 	define(t, d, spec(vmA, "a"))
 	ok(t, d.Start(ctx, vmA, hypervisor.StartOptions{}))
-	for range 520 { // more than the 1024 that are buffered
+	<-held
+	for range 530 { // more than the 1024 that are buffered
 		ok(t, p.Pause(ctx, vmA))
 		ok(t, p.Resume(ctx, vmA))
 	}
