@@ -143,6 +143,7 @@ func (c *call) info(dom rpc.Domain, s *figures) error {
 
 // figures are what bulk statistics say of a domain.
 type figures struct {
+	of                        *hypervisor.Stats // what only Stats tells goes there, nil: nowhere
 	state, reason             int64
 	cpu                       int64 // ns
 	memory, maxMemory         int64 // KiB
@@ -165,6 +166,14 @@ func (s *figures) take(field []byte, v rpc.Value) {
 		s.maxMemory = v.Int()
 	case "vcpu.current":
 		s.vcpus, s.hasVCPU = v.Int(), true
+	case "balloon.rss":
+		if s.answered = true; s.of != nil {
+			s.of.ResidentMiB = v.Int() >> 10
+		}
+	default:
+		if s.of != nil && len(field) > 0 && (field[0] == 'b' || field[0] == 'n') {
+			s.more(s.of, field, v)
+		}
 	}
 }
 
@@ -237,13 +246,18 @@ func binaryID(id string) (u [16]byte) {
 	return u
 }
 
-func textID(u [16]byte) string {
-	var b [36]byte
+// idLen is the length of a UUID as text.
+const idLen = 36
+
+func textID(u [16]byte) string { return string(appendID(make([]byte, 0, idLen), u)) }
+
+func appendID(to []byte, u [16]byte) []byte {
+	var b [idLen]byte
 	hex.Encode(b[:8], u[:4])
 	hex.Encode(b[9:13], u[4:6])
 	hex.Encode(b[14:18], u[6:8])
 	hex.Encode(b[19:23], u[8:10])
 	hex.Encode(b[24:], u[10:])
 	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
+	return append(to, b[:]...)
 }

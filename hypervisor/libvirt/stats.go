@@ -2,10 +2,11 @@ package libvirt
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover/hypervisor"
@@ -79,29 +80,68 @@ func (c *call) bulk(doms []rpc.Domain, groups uint32) (rpc.Reply, error) {
 	return c.ask(rpc.ConnectGetAllDomainStats, args.U32(groups&^statsMonitor).U32(statsNoWait))
 }
 
+// decodeStats takes no memory for each guest: their ids and names are parts of one string.
 func decodeStats(r *rpc.Reply, groups uint32) ([]hypervisor.Stats, error) {
-	all := make([]hypervisor.Stats, 0, r.Count(rpc.MaxDomains, 28))
+	n := r.Count(rpc.MaxDomains, 28)
+	all, order, ends := make([]hypervisor.Stats, n), make([]place, n), make([]int, n)
+	text := make([]byte, 0, 64*n)
 	var f figures
-	var s *hypervisor.Stats
-	take := func(field []byte, v rpc.Value) {
-		f.take(field, v)
-		f.more(s, field, v)
-	}
-	for range cap(all) {
-		dom := r.Dom()
-		all, f = append(all, hypervisor.Stats{}), figures{}
-		s = &all[len(all)-1]
+	take := func(field []byte, v rpc.Value) { f.take(field, v) }
+	for i := range all {
+		name, uuid, id := r.DomRaw()
+		f = figures{of: &all[i]}
 		r.Params(take)
-		vm := f.vm(dom)
-		s.ID, s.Name, s.Power, s.Incarnation, s.CPUTime = vm.ID, vm.Name, vm.Power, vm.Incarnation, vm.CPUTime
-		s.VCPUs, s.MaxMemoryMiB = vm.VCPUs, vm.MaxMemoryMiB
-		if f.hasMem {
-			s.MemoryMiB = vm.MemoryMiB
-		}
-		s.Stale = vm.HasProcess() && groups&statsShown != 0 && !f.answered
+		f.fill(id, groups)
+		order[i] = place{binary.BigEndian.Uint64(uuid[:]), binary.BigEndian.Uint64(uuid[8:]), i}
+		text = append(appendID(text, uuid), name...)
+		ends[i] = len(text)
 	}
-	slices.SortFunc(all, func(a, b hypervisor.Stats) int { return strings.Compare(a.ID, b.ID) })
+	whole, from := string(text), 0
+	for i, end := range ends {
+		all[i].ID, all[i].Name = whole[from:from+idLen], whole[from+idLen:end]
+		from = end
+	}
+	arrange(all, order)
 	return all, r.Err()
+}
+
+// fill writes what was read of a guest.
+func (f *figures) fill(id int32, groups uint32) {
+	s := f.of
+	s.Incarnation, s.VCPUs, s.MaxMemoryMiB = int64(id), int(f.vcpus), f.maxMemory>>10
+	if f.hasState {
+		s.Power = hypervisor.PowerOf(int(f.state), int(f.reason))
+	}
+	if f.hasMem {
+		s.MemoryMiB = f.memory >> 10
+	}
+	if id >= 0 {
+		s.CPUTime = time.Duration(f.cpu)
+		s.Stale = groups&statsShown != 0 && !f.answered
+	}
+}
+
+// place is where a guest belongs by its id, and where it is.
+type place struct {
+	high, low uint64
+	at        int
+}
+
+// arrange sorts by id. It moves each of the large elements once.
+func arrange(all []hypervisor.Stats, order []place) {
+	slices.SortFunc(order, func(a, b place) int { return cmp.Or(cmp.Compare(a.high, b.high), cmp.Compare(a.low, b.low)) })
+	for i := range order {
+		first, to := all[i], i
+		for {
+			from := order[to].at
+			order[to].at = to
+			if from == i {
+				all[to] = first
+				break
+			}
+			all[to], to = all[from], from
+		}
+	}
 }
 
 var (
@@ -111,14 +151,8 @@ var (
 
 // more takes what only Stats tells.
 func (f *figures) more(s *hypervisor.Stats, field []byte, v rpc.Value) {
-	switch {
-	case string(field) == "balloon.rss":
-		s.ResidentMiB = v.Int() >> 10
-		f.answered = true
-	case bytes.HasPrefix(field, prefixBlock) && bytes.HasSuffix(field, []byte(".reqs")):
-		f.answered = true
-	}
 	if n, name, ok := item(field, prefixBlock); ok {
+		f.answered = f.answered || string(name) == "rd.reqs"
 		disk(at(&s.Disks, n), name, v)
 	} else if n, name, ok := item(field, prefixNet); ok {
 		nic(at(&s.NICs, n), name, v)

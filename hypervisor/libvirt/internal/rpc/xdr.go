@@ -234,6 +234,13 @@ func (r *Reply) UUID() (u [16]byte) {
 // Dom reads a domain.
 func (r *Reply) Dom() Domain { return Domain{Name: r.Str(), UUID: r.UUID(), ID: r.I32()} }
 
+// DomRaw reads a domain without taking memory: the name is valid until the body is.
+func (r *Reply) DomRaw() (name []byte, uuid [16]byte, id int32) {
+	name = r.raw()
+	copy(uuid[:], r.take(16))
+	return name, uuid, r.I32()
+}
+
 // Count reads the length of an array of at most limit items of size bytes at least; an array that cannot be there is an error.
 func (r *Reply) Count(limit, size int) int {
 	n := int(r.U32())
