@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -38,31 +37,15 @@ func ParseHosts(s string) (hosts []RealHost, err error) {
 // driverOf is the configuration of the driver of a host, and the bridge of its machines' ports.
 func driverOf(uri string) (cfg libvirt.Config, bridge string, err error) {
 	u, err := url.Parse(uri)
-	if err != nil || u.User != nil {
-		return cfg, "", errors.New("want a URI of libvirt without user, as qemu:///system")
+	if err != nil {
+		return cfg, "", errors.New("want a URI of libvirt, as qemu:///system")
 	}
 	q := u.Query()
-	cfg.Socket, bridge = q.Get("socket"), q.Get("bridge")
-	q.Del("socket")
+	bridge = q.Get("bridge")
 	q.Del("bridge")
-	kind, way, _ := strings.Cut(u.Scheme, "+")
-	cfg.URI = kind + "://" + u.Path
-	switch {
-	case kind != "qemu" && kind != "test":
-		return cfg, "", fmt.Errorf("driver %q: want qemu or test", kind)
-	case len(q) > 0:
-		return cfg, "", errors.New("its query may have socket and bridge")
-	case way == "tcp" && u.Hostname() != "" && cfg.Socket == "":
-		at := net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "16509"))
-		cfg.Dial = func(ctx context.Context) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "tcp", at) }
-	case way != "" && way != "unix" || u.Host != "":
-		return cfg, "", errors.New("a daemon is reached by its socket, as qemu+unix:///system, or as qemu+tcp://HOST/system")
-	}
-	d, err := libvirt.New(cfg)
-	if err != nil {
-		return cfg, "", err
-	}
-	return cfg, bridge, d.Close()
+	u.RawQuery = q.Encode()
+	cfg, err = libvirt.ParseURI(u.String())
+	return cfg, bridge, err
 }
 
 // HostError says that a real host cannot be had.
