@@ -2,7 +2,10 @@ package libvirt
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"reflect"
 	"testing"
+	"time"
 
 	"github.com/drover-cloud/drover/hypervisor"
 	"github.com/drover-cloud/drover/hypervisor/libvirt/internal/rpc"
@@ -49,5 +52,35 @@ func TestBulkAllocations(t *testing.T) {
 			}
 			t.Logf("%.0f allocations", n)
 		})
+	}
+}
+
+func TestDecodeStats(t *testing.T) {
+	body := rpc.Args{}.U32(50)
+	for _, n := range rand.New(rand.NewPCG(1, 2)).Perm(50) {
+		dom := rpc.Domain{Name: fmt.Sprint("guest-", n), ID: int32(n)}
+		dom.UUID[3], dom.UUID[15] = byte(n/7), byte(n)
+		u := func(field string, v int) rpc.Param { return rpc.Param{Field: field, Value: rpc.Uint64(uint64(v))} }
+		body = body.Dom(dom).Params(
+			rpc.Param{Field: "state.state", Value: rpc.Int32(1)}, u("cpu.time", n), u("vcpu.current", 2), u("balloon.current", n<<10), u("balloon.maximum", 64<<10),
+			u("balloon.rss", 7<<10), u("block.count", 2), rpc.Param{Field: "block.1.name", Value: rpc.String("vdb")}, u("block.1.rd.reqs", 3), u("block.1.rd.bytes", 4),
+			u("block.1.wr.reqs", 5), u("block.1.wr.bytes", 6), u("block.1.capacity", 8), u("block.2000.rd.reqs", 1), u("block.", 1), u("net.0.rx.pkts", 9), u("", 1),
+		)
+	}
+	r := rpc.NewReply(body)
+	all, err := decodeStats(&r, statsBlock)
+	if err != nil || len(all) != 50 {
+		t.Fatal(len(all), err)
+	}
+	for n, s := range all {
+		id := [16]byte{3: byte(n / 7), 15: byte(n)}
+		want := hypervisor.Stats{
+			ID: textID(id), Name: fmt.Sprint("guest-", n), Power: hypervisor.On, Incarnation: int64(n), CPUTime: time.Duration(n), VCPUs: 2,
+			MemoryMiB: int64(n), MaxMemoryMiB: 64, ResidentMiB: 7, NICs: []hypervisor.NICStats{{ReceivedPackets: 9}},
+			Disks: []hypervisor.DiskStats{{}, {Name: "vdb", Reads: 3, ReadBytes: 4, Writes: 5, WrittenBytes: 6, Capacity: 8}},
+		}
+		if !reflect.DeepEqual(s, want) {
+			t.Fatalf("%d: %+v, want %+v", n, s, want)
+		}
 	}
 }
