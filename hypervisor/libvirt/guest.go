@@ -50,6 +50,9 @@ func (d *Driver) ConsoleLog(ctx context.Context, id string, limit int) (b []byte
 		if errors.Is(err, fs.ErrNotExist) {
 			return c.error(hypervisor.ErrNotFound, "has written none")
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			return c.error(hypervisor.ErrDenied, "the log may not be read")
+		}
 		return err
 	})
 	return b, err
