@@ -81,14 +81,25 @@ func (l *Line[C]) Wait(ctx context.Context, clock drover.Clock, brief bool, peer
 
 // Escape writes all but [A-Za-z0-9_-] as =XX.
 func Escape(s string) string {
+	plain := 0
+	for plain < len(s) && isPlain(s[plain]) {
+		plain++
+	}
+	if plain == len(s) {
+		return s
+	}
 	var b strings.Builder
-	for i := range len(s) {
-		c := s[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-' {
-			b.WriteByte(c)
+	b.WriteString(s[:plain])
+	for i := plain; i < len(s); i++ {
+		if isPlain(s[i]) {
+			b.WriteByte(s[i])
 		} else {
-			fmt.Fprintf(&b, "=%02X", c)
+			fmt.Fprintf(&b, "=%02X", s[i])
 		}
 	}
 	return b.String()
+}
+
+func isPlain(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-'
 }
