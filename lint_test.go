@@ -28,7 +28,7 @@ var arrows = map[string][]string{
 	"job":                             {".", "store", "lease", "syncqueue"},
 	"dispatch":                        {".", "store", "syncqueue", "job"},
 	"flow":                            {".", "store", "job"},
-	"console":                         {".", "store", "lease", "syncqueue", "job", "flow", "periodic", "ring"},
+	"console":                         {".", "store", "lease", "syncqueue", "job", "flow", "periodic", "ring", "bus"},
 	"periodic":                        {"."},
 	"servicegroup":                    {"."},
 	"servicegroup/...":                {".", "servicegroup", "servicegroup/internal/stored"},
