@@ -133,6 +133,9 @@ func (t *Transport) Run(ctx context.Context) error {
 		return fmt.Errorf("nats: %w", hidden(err))
 	}
 	defer nc.Close()
+	if !nc.IsConnected() {
+		t.log.Warn("no connection", "error", client.ErrNoServers) // it goes on trying
+	}
 	sub, err := nc.ChanSubscribe(t.names+"*", t.none)
 	if err != nil {
 		return fmt.Errorf("nats: %w", err)

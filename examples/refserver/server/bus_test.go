@@ -87,14 +87,14 @@ func (h *heard) of(n *node, job string) (es []jobEvent) {
 
 func TestBus(t *testing.T) {
 	t.Parallel()
-	t.Run("nats", func(t *testing.T) { onBus(t, "nats", "nats://"+testkit.FreshNATS(t).Addr) })
+	t.Run("nats", func(t *testing.T) { onBus(t, "nats", "nats://%s", testkit.FreshNATS(t)) })
 	if os.Getenv("DROVER_LONG") != "" { // else RabbitMQ has its turn in clienttest
-		t.Run("amqp", func(t *testing.T) { onBus(t, "amqp", "amqp://guest:guest@"+testkit.FreshRabbitMQ(t).Addr+"/") })
+		t.Run("amqp", func(t *testing.T) { onBus(t, "amqp", "amqp://guest:guest@%s/", testkit.FreshRabbitMQ(t)) })
 	}
 }
 
-func onBus(t *testing.T, kind, url string) {
-	dsn := testkit.Postgres(t).Database(t)
+func onBus(t *testing.T, kind, form string, broker *testkit.Server) {
+	dsn, url := testkit.Postgres(t).Database(t), fmt.Sprintf(form, broker.Addr)
 	all := cluster(t, dsn, url)
 	a, b, c := all[0], all[1], all[2]
 	var ears []*heard
@@ -183,7 +183,46 @@ func onBus(t *testing.T, kind, url string) {
 		b.until(func() bool { return b.status("/readyz") == http.StatusOK })
 		a.until(func() bool { return a.memberState("b") == "up" })
 	})
+	t.Run("without the broker each node works alone", func(t *testing.T) {
+		broker.Kill(t)
+		for _, n := range all {
+			n.run("rebootVirtualMachine", params{"id": vms[0]}).succeeds(t)
+		}
+	})
 }
+
+func TestBusAway(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"nats://user:hunter2@127.0.0.1:1", "amqp://user:hunter2@127.0.0.1:1/"} {
+		t.Run("ref-58 "+url[:4], func(t *testing.T) {
+			var mu sync.Mutex
+			var said strings.Builder
+			cfg := parsed(t, "-bus", url)
+			cfg.Env.Logger = slog.New(slog.NewTextHandler(writer(func(b []byte) { mu.Lock(); defer mu.Unlock(); said.Write(b) }), &slog.HandlerOptions{Level: slog.LevelDebug}))
+			n := startWith(t, cfg)
+			vm, j := n.deploy("alone", nil)
+			n.wait(j).succeeds(t)
+			n.run("rebootVirtualMachine", params{"id": vm}).succeeds(t)
+			n.until(func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return strings.Contains(said.String(), "component=bus/"+url[:4])
+			})
+			var v any
+			n.json("GET", "/console/v1/bus", "", &v)
+			mu.Lock()
+			defer mu.Unlock()
+			if strings.Contains(said.String(), "hunter2") || strings.Contains(fmt.Sprint(v), "hunter2") {
+				t.Error("the password is told")
+			}
+		})
+	}
+}
+
+// writer is a function as an io.Writer.
+type writer func(b []byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
 // stranger reaches the broker, and has another master key.
 func stranger(t *testing.T, n *node, kind, url, vm string) {
