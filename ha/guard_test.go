@@ -98,7 +98,7 @@ func guarding(t *testing.T, f func(g *guarded), set ...func(c *GuardConfig)) {
 }
 
 func TestGuard(t *testing.T) {
-	t.Run("ha-54 one path lost, then the other", func(t *testing.T) {
+	t.Run("guards 54: one path lost, then the other", func(t *testing.T) {
 		guarding(t, func(g *guarded) {
 			g.control.set(func() { g.control.cut = true })
 			time.Sleep(10 * time.Minute)
