@@ -102,7 +102,7 @@ func TestPolicy(t *testing.T) {
 		"ha: Timing.ProbeTimeout 50ms must be at least 100ms":            {Timing: Timing{ProbeTimeout: 50 * time.Millisecond}},
 		"ha: Timing.Ratio 1.1 must be above 0 and at most 1":             {Timing: Timing{Ratio: 1.1}},
 		"ha: Timing.FenceAttempts -1 must be at least 1":                 {Timing: Timing{FenceAttempts: -1}},
-		"ha: PerTarget 33 must be 1 to 32":                               {PerTarget: 33},
+		"ha: InAll -1 must be at least 1":                                {InAll: -1},
 		"ha: FreezeRatio -0.1 must be above 0 and at most 1":             {FreezeRatio: -0.1},
 	} {
 		if err := p.Defaults().Check(); !errors.Is(err, drover.ErrConfig) || err.Error() != want {
