@@ -34,6 +34,9 @@ func TestSpec(t *testing.T) {
 	bubble(t, "agent-20 ready", ready)
 	bubble(t, "agent-21 queue full", queueFull)
 	bubble(t, "agent-23 graceful stop", graceful)
+	bubble(t, "callbacks are retried", redelivery)
+	bubble(t, "results are kept", results)
+	bubble(t, "codes of failures", failureCodes)
 }
 
 var bg = context.Background()

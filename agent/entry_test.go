@@ -16,13 +16,12 @@ import (
 func races(l *lab) {
 	const rounds = 10_000
 	n := l.node("n1", func(c *agent.Config) { c.Poll = time.Second })
-	a := &taken{}
+	a := &taken{poll: http.StatusAccepted}
 	l.serve("h1", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			_, _ = w.Write([]byte(`{"state":"done","result":"poll"}`))
 			return
 		}
-		a.poll = http.StatusAccepted
 		a.ServeHTTP(w, r)
 	}))
 	got := map[string]int{}
@@ -33,7 +32,9 @@ func races(l *lab) {
 		l.mu.Lock()
 		l.seen = nil
 		l.mu.Unlock()
+		a.mu.Lock()
 		a.reqs, a.body = nil, nil
+		a.mu.Unlock()
 		heard := make([]string, 3)
 		ctx, cancel := context.WithTimeout(bg, time.Second)
 		var wg sync.WaitGroup

@@ -32,6 +32,9 @@ func FuzzAgentHeader(f *testing.F) {
 		<-done
 	})
 	f.Fuzz(func(t *testing.T, task, callback, key, timeout, token, wait string, body []byte, path string) {
+		if again, err := agent.TokenAgain(token); err == nil && again != token {
+			t.Errorf("%q came back as %q", token, again)
+		}
 		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
 			r, err := http.NewRequestWithContext(ctx, method, "http://h1/"+strings.TrimPrefix(path, "/"), strings.NewReader(string(body)))
 			if err != nil {

@@ -206,6 +206,10 @@ func seen(l *lab) {
 	h.stop()
 	l.host("h1", nil, nap(&r))
 	time.Sleep(16 * time.Second)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	hb.mu.Lock()
+	defer hb.mu.Unlock()
 	for key, want := range map[string]int64{
 		"drover.agent.calls h1 ok /nap": 1, "drover.agent.calls h1 not-run /none": 1, "drover.agent.calls h1 timeout /nap": 1,
 		"drover.agent.calls h1 bad-reply /drover/echo": 1, "drover.agent.duration h1 /nap": 2,
@@ -250,6 +254,8 @@ func canary(l *lab) {
 	})
 	keys := map[string]bool{}
 	l.break_(func(r *http.Request) error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		if k := r.Header.Get("Drover-Key"); k != "" && r.URL.Host == "h1" {
 			keys[k] = true
 		}
@@ -257,6 +263,8 @@ func canary(l *lab) {
 	})
 	do := func(mode string, opts ...agent.Option) {
 		_, err := agent.Call[struct{ N int }](bg, n.Client, "http://h1/x?token="+secret, cmd{mode, secret}, append(opts, agent.Header("X-Password", secret))...)
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		errs = append(errs, fmt.Sprint(err), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err))
 	}
 	for _, mode := range []string{"ok", "panic", "garbage", "type"} {
@@ -274,13 +282,18 @@ func canary(l *lab) {
 	l.serve("h1", &taken{poll: 404})
 	go do("ok")
 	synctest.Wait()
-	for k := range keys {
+	b.mu.Lock()
+	shown := slices.Collect(maps.Keys(keys))
+	b.mu.Unlock()
+	for _, k := range shown {
 		l.send("POST", "http://n1/drover/agent/callback", `{"result":{"N":"`+secret+`"}}`, "Drover-Task", "who", "Drover-Key", k)
 	}
 	for _, w := range n.Pending() {
 		l.send("POST", "http://n1/drover/agent/callback", secret, "Drover-Task", string(w.Task), "Drover-Key", "wrong")
 	}
 	time.Sleep(time.Minute)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	told := b.text.String() + strings.Join(errs, "\n") + fmt.Sprint(slices.Sorted(maps.Keys(b.by)))
 	for _, s := range b.spans {
 		told += s.name + fmt.Sprint(s.said)

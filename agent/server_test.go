@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
+	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing/synctest"
 	"time"
 
@@ -54,10 +58,10 @@ func graceful(l *lab) {
 	}
 	synctest.Wait()
 	began := time.Now()
-	down := 0
+	var down atomic.Int32
 	front := n.Handler()
 	l.serve("n1", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if down++; down <= 3 { // the agent waits for the node, too
+		if down.Add(1) <= 3 { // the agent waits for the node, too
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -101,5 +105,146 @@ func graceful(l *lab) {
 	}
 	if err := h.Run(bg); !errors.Is(err, drover.ErrRunning) {
 		l.Errorf("Run while it runs: %v", err)
+	}
+}
+
+func redelivery(l *lab) {
+	h := l.host("h1", nil, echo)
+	began := time.Now()
+	var mu sync.Mutex // of what follows
+	var at []int
+	var keys []string
+	n := 0
+	l.serve("n1", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		at = append(at, int(time.Since(began).Seconds()))
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	post := func(task string) {
+		l.send("POST", "http://h1/echo", "1", "Drover-Task", task, "Drover-Key", "k", "Drover-Callback", "http://n1/drover/agent/callback", "Drover-Timeout", "60000")
+	}
+	post("a")
+	time.Sleep(time.Hour)
+	mu.Lock()
+	if len(at) < 8 || !slices.Equal(at[:8], []int{0, 1, 3, 7, 15, 31, 61, 91}) || at[len(at)-1] < 630 || at[len(at)-1] > 660+30 {
+		l.Errorf("called back after %d s", at)
+	}
+	mu.Unlock()
+	for _, status := range []int{200, 400, 403, 404} { // the last, each
+		l.serve("n1", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			n++
+			w.WriteHeader(status)
+		}))
+		post(fmt.Sprint("s", status))
+		time.Sleep(time.Minute)
+		mu.Lock()
+		if n != 1 {
+			l.Errorf("%d: called back %d times", status, n)
+		}
+		n = 0
+		mu.Unlock()
+	}
+	// A node that sends the task again is the one that is called, with its key.
+	l.serve("n1", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		keys = append(keys, r.Header.Get("Drover-Key"))
+		first := len(keys) == 1
+		mu.Unlock()
+		if first { // while this one is under way
+			l.send("POST", "http://h1/echo", "1", "Drover-Task", "b", "Drover-Key", "new", "Drover-Callback", "http://n1/drover/agent/callback")
+			w.WriteHeader(http.StatusForbidden)
+		}
+	}))
+	post("b")
+	time.Sleep(time.Minute)
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(keys, []string{"k", "new"}) {
+		l.Errorf("keys %q", keys)
+	}
+	l.ok(h.Drain(bg)) // nothing is left to deliver
+}
+
+func results(l *lab) {
+	l.host("h1", nil, echo)
+	const most = 10_000
+	for i := range most + 5 {
+		if s := l.send("POST", "http://h1/echo", "1", "Drover-Task", fmt.Sprint(i), "Drover-Wait", "1000").StatusCode; s != http.StatusOK {
+			l.Fatalf("task %d: %d", i, s)
+		}
+	}
+	for i, want := range map[int]int{0: 404, 4: 404, 5: 200, most + 4: 200} {
+		if s := l.send("GET", fmt.Sprint("http://h1/drover/tasks/", i), "").StatusCode; s != want {
+			l.Errorf("result %d of %d: %d", i, most+5, s)
+		}
+	}
+	time.Sleep(10*time.Minute + time.Second)
+	if s := l.send("GET", fmt.Sprint("http://h1/drover/tasks/", most+4), "").StatusCode; s != http.StatusNotFound {
+		l.Errorf("a result after ten minutes: %d", s)
+	}
+}
+
+// inUse is an error with a code of dispatch's taxonomy.
+type inUse struct{}
+
+func (inUse) Error() string     { return "the disk is in use" }
+func (inUse) ErrorCode() string { return "in-use" }
+
+func failureCodes(l *lab) {
+	var left atomic.Bool
+	n := l.node("n1", nil)
+	l.host("h1", func(c *agent.ServerConfig) { c.MaxBody = 1000 }, func(s *agent.Server) {
+		agent.Handle(s, "/x", func(ctx context.Context, what string) (any, error) {
+			switch what {
+			case "coded":
+				return nil, fmt.Errorf("copy: %w", inUse{})
+			case "plain":
+				return nil, errors.New("no such luck")
+			case "large":
+				return make([]byte, 1000), nil
+			case "odd":
+				return make(chan int), nil
+			case "goexit":
+				runtime.Goexit()
+			}
+			<-ctx.Done()
+			if what == "leaves" {
+				left.Store(true)
+				return nil, ctx.Err()
+			}
+			if d, ok := ctx.Deadline(); !ok || ctx.Err() == nil || time.Now().Before(d) { // the caller's cancel comes at the same time
+				l.Errorf("the handler's ctx: %v, %v, %v", d, ok, ctx.Err())
+			}
+			return nil, ctx.Err()
+		})
+	})
+	for what, want := range map[string]string{"coded": "in-use", "plain": "internal", "large": "too-large", "odd": "internal", "goexit": "internal"} {
+		_, err := agent.Call[any](bg, n.Client, "http://h1/x", what)
+		var r *agent.RemoteError
+		if !errors.As(err, &r) || r.ErrorCode() != want || agent.NotRun(err) {
+			l.Errorf("%s: %v", what, err)
+		}
+		_, err = agent.Post[any](bg, n.Client, "http://h1/x", what)
+		var h *agent.HTTPError
+		if !errors.As(err, &h) || h.Status != http.StatusInternalServerError || !strings.Contains(string(h.Body), want) {
+			l.Errorf("%s, for one that waits: %v", what, err)
+		}
+	}
+	_, err := agent.Call[any](bg, n.Client, "http://h1/x", "late", agent.Timeout(time.Second))
+	l.is(err, agent.ErrTimeout, context.DeadlineExceeded)
+	// Who waits for an answer and leaves ends the handler.
+	ctx, cancel := context.WithCancel(bg)
+	go func() {
+		time.Sleep(time.Second)
+		cancel()
+	}()
+	_, err = agent.Post[any](ctx, n.Client, "http://h1/x", "leaves")
+	l.is(err, context.Canceled)
+	synctest.Wait()
+	if !left.Load() {
+		l.Error("the handler goes on")
 	}
 }

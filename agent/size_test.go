@@ -16,6 +16,9 @@ import (
 // TestSize: 10 000 outstanding calls take at most 60 MiB and no goroutine but the callers'; a callback reaches its caller within a
 // millisecond.
 func TestSize(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector's memory is not ours")
+	}
 	const calls = 10_000
 	l := &lab{TB: t, at: map[string]http.Handler{}}
 	c, err := agent.New(agent.Config{Env: drover.Env{Logger: quiet}, Callback: "http://n1", HTTP: accepting{}, Timeout: time.Hour})

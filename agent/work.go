@@ -191,14 +191,17 @@ func (s *Server) next() {
 	}
 }
 
-// work runs t's handler.
+// work runs t's handler, which may end its goroutine.
 func (s *Server) work(t *task) {
-	reply := s.handled(t)
-	s.tab.Lock()
-	s.busy--
-	s.next()
-	s.tab.Unlock()
-	t.end(reply)
+	reply := failure(codeInternal, "handler exited")
+	defer func() {
+		s.tab.Lock()
+		s.busy--
+		s.next()
+		s.tab.Unlock()
+		t.end(reply)
+	}()
+	reply = s.handled(t)
 }
 
 func (s *Server) handled(t *task) []byte {

@@ -25,9 +25,6 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.leave(cancel)
-	if s.crew != nil {
-		s.crew.gather()
-	}
 	return drover.Loop(ctx, s.env, s.wake, looper{s})
 }
 
@@ -57,13 +54,7 @@ func (s *Set) leave(cancel func()) {
 	for _, r := range runs {
 		s.abandon(r)
 	}
-	if s.crew != nil {
-		s.crew.relieve()
-	}
 	<-s.idle()
-	if s.crew != nil {
-		s.crew.dismiss()
-	}
 	s.m.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,13 +74,10 @@ func (s *Set) idle() <-chan struct{} {
 	return s.quiet
 }
 
-// looper is the Set with a goroutine per run, or a crew.
+// looper is the Set with a goroutine per run.
 type looper struct{ *Set }
 
 func (l looper) Step(ctx context.Context) (time.Time, error) {
-	if l.crew != nil {
-		return l.crew.step(func(start func(*run)) time.Time { return l.pass(ctx, start) }), nil
-	}
 	return l.pass(ctx, l.spawn), nil
 }
 
@@ -130,8 +118,8 @@ func (s *Set) pass(ctx context.Context, start func(*run)) time.Time {
 	s.target = time.Time{}
 	if len(s.queue) > 0 {
 		s.target = s.queue[0].e.at
-		if s.phase == running {
-			s.target = later(s.target, now.Add(s.looks.space(now)))
+		if s.phase == running && s.target.Before(now.Add(grain)) {
+			s.target = now.Add(grain)
 		}
 	}
 	return s.target
@@ -307,7 +295,7 @@ func (s *Set) decided(ctx context.Context, e *entry, d decision, p pending) *run
 		return nil
 	}
 	r := s.newRun(ctx, e, d.run[0])
-	r.info.Missed, r.rest, r.quick = d.missed, d.run[1:], e.isQuick()
+	r.info.Missed, r.rest = d.missed, d.run[1:]
 	e.admit(r)
 	return r
 }

@@ -1,0 +1,7 @@
+package agent
+
+// TokenAgain reads a token and writes it.
+func TokenAgain(s string) (string, error) {
+	t, err := parseToken(s)
+	return t.String(), err
+}
