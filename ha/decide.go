@@ -71,6 +71,9 @@ func (d *decider) alarm(h *Watched, format string, args ...any) {
 
 // host decides on one host: the first thing that is to be done.
 func (d *decider) host(h *Watched) {
+	if h.State == Removed {
+		return
+	}
 	if h.Owner != d.s.Self.Owner {
 		r := h.Record
 		r.Owner = d.s.Self.Owner

@@ -102,7 +102,7 @@ func TestPolicy(t *testing.T) {
 		"ha: Timing.ProbeTimeout 50ms must be at least 100ms":            {Timing: Timing{ProbeTimeout: 50 * time.Millisecond}},
 		"ha: Timing.Ratio 1.1 must be above 0 and at most 1":             {Timing: Timing{Ratio: 1.1}},
 		"ha: Timing.FenceAttempts -1 must be at least 1":                 {Timing: Timing{FenceAttempts: -1}},
-		"ha: PerTarget 33 must be 1 to 32":                               {PerTarget: 33},
+		"ha: InAll -1 must be at least 1":                                {InAll: -1},
 		"ha: FreezeRatio -0.1 must be above 0 and at most 1":             {FreezeRatio: -0.1},
 	} {
 		if err := p.Defaults().Check(); !errors.Is(err, drover.ErrConfig) || err.Error() != want {
@@ -120,7 +120,7 @@ func TestPolicy(t *testing.T) {
 }
 
 func TestLiveness(t *testing.T) {
-	t.Run("ha-02 silent for exactly T, and a grain more", func(t *testing.T) {
+	t.Run("decides 02: silent for exactly T, and a grain more", func(t *testing.T) {
 		for _, T := range []time.Duration{8 * s, 150 * s} {
 			l := newLab(t, 1, Policy{Interval: T / 4, Timing: Timing{HostLease: T}})
 			l.pass(T)
@@ -149,7 +149,7 @@ func TestLiveness(t *testing.T) {
 		l.beat(0)
 		l.did("h00 blocked>up")
 	})
-	t.Run("ha-05 the order of investigators does not count", func(t *testing.T) {
+	t.Run("decides 05: the order of investigators does not count", func(t *testing.T) {
 		for _, vs := range [][]Verdict{{Unknown, Unknown, Alive}, {Alive, Unknown, Silent}} {
 			l := newLab(t, 1, Policy{})
 			l.probe = func(string) []Finding { return findings(vs...) }
@@ -247,7 +247,7 @@ func TestLiveness(t *testing.T) {
 		l.h(0).Off = ""
 		l.did("save h00")
 	})
-	t.Run("ha-46 one probe at a time", func(t *testing.T) {
+	t.Run("decides 46: one probe at a time", func(t *testing.T) {
 		l := newLab(t, 1, Policy{})
 		l.pass(9 * s)
 		looks := 0
@@ -271,7 +271,7 @@ func TestLiveness(t *testing.T) {
 }
 
 func TestOwner(t *testing.T) {
-	t.Run("ha-38 another owner claims, and warms up", func(t *testing.T) {
+	t.Run("decides 38: another owner claims, and warms up", func(t *testing.T) {
 		l := newLab(t, 1, Policy{Fencer: true})
 		h := l.h(0)
 		h.Owner, h.Repairs, h.Seen = "gone", 1, Seen{Since: l.now}
@@ -291,7 +291,7 @@ func TestOwner(t *testing.T) {
 		other.pass(time.Hour)
 		other.did()
 	})
-	t.Run("ha-49 the monitor was stopped", func(t *testing.T) {
+	t.Run("decides 49: the monitor was stopped", func(t *testing.T) {
 		l := newLab(t, 3, Policy{Fencer: true})
 		l.pass(60 * s)
 		l.s.Self.Good = l.now
@@ -304,7 +304,7 @@ func TestOwner(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	})
-	t.Run("ha-50 the store was away", func(t *testing.T) {
+	t.Run("decides 50: the store was away", func(t *testing.T) {
 		l := newLab(t, 1000, Policy{Fencer: true})
 		for range 120 {
 			l.pass(s)
@@ -324,7 +324,7 @@ func TestOwner(t *testing.T) {
 			t.Errorf("%q", got[:min(5, len(got))])
 		}
 	})
-	t.Run("ha-51 clocks that jump", func(t *testing.T) {
+	t.Run("decides 51: clocks that jump", func(t *testing.T) {
 		l := newLab(t, 10, Policy{Fencer: true})
 		for i := range l.s.Hosts {
 			l.h(i).Renewed = l.s.Store

@@ -35,7 +35,7 @@ func count(log []string, part string) (n int) {
 func silent(string) []Finding { return findings(Silent, Silent) }
 
 func TestFence(t *testing.T) {
-	t.Run("ha-61 the lease alone, 11.01 s after the last beat", func(t *testing.T) {
+	t.Run("decides 61: the lease alone, 11.01 s after the last beat", func(t *testing.T) {
 		for _, c := range []struct {
 			p     Policy
 			probe time.Duration
@@ -156,7 +156,7 @@ func TestFence(t *testing.T) {
 		l.ended(0, Unknown, Alive)
 		l.did("h00 blocked>degraded(agent-lost)")
 	})
-	t.Run("ha-74 disarmed", func(t *testing.T) {
+	t.Run("decides 74: disarmed", func(t *testing.T) {
 		l := newLab(t, 9, Policy{Fencer: true, Disarmed: true})
 		l.in(0, Condemned)
 		l.in(1, Fencing, func(r *Record) { r.Epoch, r.Ordered = 1, true })
@@ -195,7 +195,7 @@ func TestFence(t *testing.T) {
 			t.Errorf("%d alarms, %s", alarms, l.h(0).State)
 		}
 	})
-	t.Run("ha-55 one epoch per fencing", func(t *testing.T) {
+	t.Run("decides 55: one epoch per fencing", func(t *testing.T) {
 		l := newLab(t, 1, Policy{Fencer: true})
 		for n := int64(1); n <= 3; n++ {
 			l.in(0, Condemned)
@@ -243,7 +243,7 @@ func TestStorm(t *testing.T) {
 			}
 		}
 	})
-	t.Run("ha-52 all of a domain, and back", func(t *testing.T) {
+	t.Run("decides 52: all of a domain, and back", func(t *testing.T) {
 		l := newLab(t, 6, Policy{Fencer: true})
 		l.probe = silent
 		log := l.run(10*time.Minute, s, 0, 1, 2, 3, 4, 5)

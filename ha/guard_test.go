@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -54,6 +55,21 @@ type guarded struct {
 	pats             int
 }
 
+// ends are the instants at which the VMs were ended.
+func (g *guarded) ends() []time.Time { g.mu.Lock(); defer g.mu.Unlock(); return slices.Clone(g.fenced) }
+
+func (g *guarded) patted() int { g.mu.Lock(); defer g.mu.Unlock(); return g.pats }
+
+// heard is the last beat that was confirmed, and when it was sent.
+func (w *way) heard() (b Beat, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.got); n > 0 {
+		b = w.got[n-1]
+	}
+	return b, w.last
+}
+
 func guarding(t *testing.T, f func(g *guarded), set ...func(c *GuardConfig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -88,7 +104,7 @@ func guarding(t *testing.T, f func(g *guarded), set ...func(c *GuardConfig)) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		if n := len(g.control.got); n > 0 && !g.control.cut && !g.control.got[n-1].Goodbye {
+		if b, _ := g.control.heard(); !g.control.cut && !b.Goodbye {
 			t.Error("it left without a goodbye")
 		}
 		if err := g.Run(t.Context()); !errors.Is(err, drover.ErrUsed) {
@@ -97,30 +113,37 @@ func guarding(t *testing.T, f func(g *guarded), set ...func(c *GuardConfig)) {
 	})
 }
 
+// last is when the last beat that was confirmed by any path was sent.
+func last(g *guarded) time.Time {
+	_, a := g.control.heard()
+	_, b := g.storage.heard()
+	return later(a, b)
+}
+
 func TestGuard(t *testing.T) {
-	t.Run("ha-54 one path lost, then the other", func(t *testing.T) {
+	t.Run("guards 54: one path lost, then the other", func(t *testing.T) {
 		guarding(t, func(g *guarded) {
 			g.control.set(func() { g.control.cut = true })
 			time.Sleep(10 * time.Minute)
-			if len(g.fenced) != 0 || g.Health().State != "ready" {
-				t.Errorf("fenced at %v, %+v", g.fenced, g.Health())
+			if len(g.ends()) != 0 || g.Health().State != "ready" {
+				t.Errorf("fenced at %v, %+v", g.ends(), g.Health())
 			}
 			g.storage.set(func() { g.storage.hang = true })
 			time.Sleep(30 * time.Second)
-			if len(g.fenced) != 1 {
-				t.Fatalf("fenced %v", g.fenced)
+			if len(g.ends()) != 1 {
+				t.Fatalf("fenced %v", g.ends())
 			}
-			if after := g.fenced[0].Sub(g.storage.last); after < 10*time.Second || after > 11*time.Second {
+			if after := g.ends()[0].Sub(last(g)); after < 10*time.Second || after > 11*time.Second {
 				t.Errorf("%v after the last beat that was confirmed was sent", after)
 			}
-			was := g.control.got[len(g.control.got)-1].Incarnation
+			was, _ := g.control.heard()
 			g.control.set(func() { g.control.cut = false })
 			time.Sleep(5 * time.Second)
-			if b := g.control.got[len(g.control.got)-1]; b.Incarnation <= was {
-				t.Errorf("beats as incarnation %d, was %d", b.Incarnation, was)
+			if b, _ := g.control.heard(); b.Incarnation <= was.Incarnation {
+				t.Errorf("beats as incarnation %d, was %d", b.Incarnation, was.Incarnation)
 			}
-			if len(g.fenced) != 1 || g.Health().State != "ready" {
-				t.Errorf("fenced %v, %+v", g.fenced, g.Health())
+			if len(g.ends()) != 1 || g.Health().State != "ready" {
+				t.Errorf("fenced %v, %+v", g.ends(), g.Health())
 			}
 		})
 	})
@@ -132,37 +155,35 @@ func TestGuard(t *testing.T) {
 			g.control.set(func() { g.control.cut = true })
 			g.storage.set(func() { g.storage.cut = true })
 			time.Sleep(30 * time.Second)
-			if len(g.fenced) != 0 || g.Health().State != "failing" {
-				t.Errorf("fenced %v, %+v", g.fenced, g.Health())
+			if len(g.ends()) != 0 || g.Health().State != "failing" {
+				t.Errorf("fenced %v, %+v", g.ends(), g.Health())
 			}
-			pats := g.pats
+			pats := g.patted()
 			time.Sleep(time.Minute)
-			if g.pats != pats {
+			if g.patted() != pats {
 				t.Error("the watchdog is fed without a lease")
 			}
 			g.mu.Lock()
 			g.vms = true
 			g.mu.Unlock()
 			time.Sleep(3 * time.Second)
-			if len(g.fenced) != 1 {
-				t.Errorf("fenced %v", g.fenced)
+			if len(g.ends()) != 1 {
+				t.Errorf("fenced %v", g.ends())
 			}
 		})
 	})
 	t.Run("it fails, and tries again", func(t *testing.T) {
 		guarding(t, func(g *guarded) {
+			g.mu.Lock()
 			g.fail = 3
+			g.mu.Unlock()
 			g.control.set(func() { g.control.cut = true })
 			g.storage.set(func() { g.storage.cut = true })
 			time.Sleep(20 * time.Second)
-			if len(g.fenced) != 1 {
-				t.Fatalf("fenced %v", g.fenced)
+			if len(g.ends()) != 1 {
+				t.Fatalf("fenced %v", g.ends())
 			}
-			last := g.storage.last
-			if g.control.last.After(last) {
-				last = g.control.last
-			}
-			if after := g.fenced[0].Sub(last); after != 13*time.Second {
+			if after := g.ends()[0].Sub(last(g)); after != 13*time.Second {
 				t.Errorf("after %v", after)
 			}
 		})
@@ -177,7 +198,7 @@ func TestGuard(t *testing.T) {
 				w.set(func() { w.cut = true })
 			}
 			time.Sleep(20 * time.Second)
-			if after := g.fenced[0].Sub(g.storage.last); after != 5*time.Second {
+			if after := g.ends()[0].Sub(last(g)); after != 5*time.Second {
 				t.Errorf("after %v", after)
 			}
 		})

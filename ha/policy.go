@@ -9,26 +9,22 @@ import (
 
 // Timing holds the knobs beside Interval and Misses; zero fields are Default's.
 type Timing struct {
-	PingTimeout   time.Duration
-	PingRetries   int
-	PingRetryWait time.Duration
-	ProbeTimeout  time.Duration // of all investigators, which look at once
-	Window        time.Duration // between probes that saw nothing and the verdict, with fewer than two witnesses
-	HostLease     time.Duration // a guard stops its VMs so long after the last beat that was acknowledged, at the latest
-	Drift         float64       // of clocks
-	Grain         time.Duration // of the watchdog
-	WarmUp        time.Duration // of a new monitor; 0: silence + Window
+	ProbeTimeout time.Duration // of all investigators, which look at once
+	Window       time.Duration // between probes that saw nothing and the verdict, with fewer than two witnesses
+	HostLease    time.Duration // a guard stops its VMs so long after the last beat that was acknowledged, at the latest
+	Drift        float64       // of clocks
+	Grain        time.Duration // of the watchdog
+	WarmUp       time.Duration // of a new monitor; 0: silence + Window
 
 	FenceAttempts int
 	FenceBudget   time.Duration
 	Quiet         time.Duration // between active fence operations on one host
 
-	ActivityInterval, ActivityTimeout time.Duration
-	Samples                           int
-	Ratio                             float64 // of idle samples; more of them: dead
+	ActivityInterval time.Duration
+	Samples          int
+	Ratio            float64 // of idle samples; more of them: dead
 
 	Recheck        time.Duration // of degraded hosts
-	RepairTimeout  time.Duration
 	RepairWait     time.Duration // for a healthy beat after a repair
 	RepairAttempts int
 	AlertWait      time.Duration
@@ -42,11 +38,11 @@ type Timing struct {
 // Default is for an Interval of 2 s and hosts that pause for less than 8 s: recovery begins 11 s after the last beat.
 func Default() Timing {
 	return Timing{
-		PingTimeout: time.Second, PingRetryWait: 5 * time.Second, ProbeTimeout: 3 * time.Second, Window: 12 * time.Second,
+		ProbeTimeout: 3 * time.Second, Window: 12 * time.Second,
 		HostLease: 10 * time.Second, Drift: 1e-3, Grain: time.Second,
 		FenceAttempts: 10, FenceBudget: 120 * time.Second, Quiet: 180 * time.Second,
-		ActivityInterval: time.Minute, ActivityTimeout: time.Minute, Samples: 10, Ratio: 0.7,
-		Recheck: time.Minute, RepairTimeout: time.Minute, RepairWait: 600 * time.Second, RepairAttempts: 1, AlertWait: 30 * time.Minute,
+		ActivityInterval: time.Minute, Samples: 10, Ratio: 0.7,
+		Recheck: time.Minute, RepairWait: 600 * time.Second, RepairAttempts: 1, AlertWait: 30 * time.Minute,
 		RetryMin: 5 * time.Second, RetryMax: 5 * time.Minute, RowAttempts: 10, GroupWait: 600 * time.Second, Stale: time.Minute,
 	}
 }
@@ -54,7 +50,7 @@ func Default() Timing {
 // Fast is for an Interval of half a second: recovery begins 4 s after the last beat.
 func Fast() Timing {
 	t := Default()
-	t.PingTimeout, t.ProbeTimeout, t.Window = 250*time.Millisecond, 750*time.Millisecond, 3*time.Second
+	t.ProbeTimeout, t.Window = 750*time.Millisecond, 3*time.Second
 	t.HostLease, t.Recheck, t.RepairWait, t.AlertWait = 3*time.Second, 15*time.Second, 120*time.Second, 5*time.Minute
 	return t
 }
@@ -76,7 +72,7 @@ type Policy struct {
 	FreezeRatio       float64 // of a domain that is missing, from which it is Frozen; default 0.55
 	FrozenProofWaits  bool    // also hosts that were read as off wait for a Frozen domain
 	SlowRatio         float64 // from which it is Slow; default 0.3
-	PerTarget, InAll  int     // recoveries in flight; default 4 and 64
+	InAll             int     // recoveries in flight; default 64
 	FenceEvery        time.Duration
 	FenceEverySlow    time.Duration
 	LeaseSoon         time.Duration // no active fencer starts when the lease is due within it; default 5 s
@@ -96,10 +92,10 @@ func (p Policy) Defaults() Policy {
 		at  *time.Duration
 		def time.Duration
 	}{
-		{&t.PingTimeout, d.PingTimeout}, {&t.PingRetryWait, d.PingRetryWait}, {&t.ProbeTimeout, d.ProbeTimeout}, {&t.Window, d.Window},
+		{&t.ProbeTimeout, d.ProbeTimeout}, {&t.Window, d.Window},
 		{&t.HostLease, d.HostLease}, {&t.Grain, d.Grain}, {&t.FenceBudget, d.FenceBudget}, {&t.Quiet, d.Quiet},
-		{&t.ActivityInterval, d.ActivityInterval}, {&t.ActivityTimeout, d.ActivityTimeout}, {&t.Recheck, d.Recheck},
-		{&t.RepairTimeout, d.RepairTimeout}, {&t.RepairWait, d.RepairWait}, {&t.AlertWait, d.AlertWait}, {&t.RetryMin, d.RetryMin},
+		{&t.ActivityInterval, d.ActivityInterval}, {&t.Recheck, d.Recheck},
+		{&t.RepairWait, d.RepairWait}, {&t.AlertWait, d.AlertWait}, {&t.RetryMin, d.RetryMin},
 		{&t.RetryMax, d.RetryMax}, {&t.GroupWait, d.GroupWait}, {&t.Stale, d.Stale},
 		{&p.FenceEvery, 10 * time.Second}, {&p.FenceEverySlow, 100 * time.Second}, {&p.LeaseSoon, 5 * time.Second},
 		{&p.ChannelAlarm, time.Minute}, {&p.ChannelRetry, 5 * time.Second}, {&p.BlockedRetry, time.Minute}, {&p.Cap, 15 * time.Minute},
@@ -115,7 +111,7 @@ func (p Policy) Defaults() Policy {
 		at  *int
 		def int
 	}{{&t.FenceAttempts, d.FenceAttempts}, {&t.Samples, d.Samples}, {&t.RepairAttempts, d.RepairAttempts}, {&t.RowAttempts, d.RowAttempts},
-		{&p.PerTarget, 4}, {&p.InAll, 64}} {
+		{&p.InAll, 64}} {
 		fill(f.at, f.def)
 	}
 	fill(&t.WarmUp, p.silence(1)+t.Window)
@@ -167,7 +163,6 @@ func (p Policy) Check() error {
 		{t.Window >= 0, "Timing.Window", t.Window, "not negative"},
 		{t.RetryMax >= t.RetryMin, "Timing.RetryMax", t.RetryMax, fmt.Sprintf("at least RetryMin %v", t.RetryMin)},
 		{p.FreezeRatio > 0 && p.FreezeRatio <= 1, "FreezeRatio", p.FreezeRatio, "above 0 and at most 1"},
-		{p.PerTarget >= 1 && p.PerTarget <= 32, "PerTarget", p.PerTarget, "1 to 32"},
 		{p.InAll >= 1, "InAll", p.InAll, "at least 1"},
 	} {
 		if !c.ok {

@@ -51,6 +51,10 @@ func (s *Set) inline(r *run) error {
 
 // spawn is exec on a goroutine of its own.
 func (s *Set) spawn(r *run) {
+	if s.crew != nil {
+		s.crew.give(r)
+		return
+	}
 	name := "periodic/" + r.e.Name
 	if r.e.Overlap.Parallel > 1 { // goroutines need names of their own
 		name = fmt.Sprintf("%s/%d", name, r.info.Due.UnixNano())

@@ -25,6 +25,9 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.leave(cancel)
+	if s.crew != nil {
+		s.crew.gather()
+	}
 	return drover.Loop(ctx, s.env, s.wake, looper{s})
 }
 
@@ -54,7 +57,13 @@ func (s *Set) leave(cancel func()) {
 	for _, r := range runs {
 		s.abandon(r)
 	}
+	if s.crew != nil {
+		s.crew.relieve()
+	}
 	<-s.idle()
+	if s.crew != nil {
+		s.crew.dismiss()
+	}
 	s.m.close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -74,10 +83,13 @@ func (s *Set) idle() <-chan struct{} {
 	return s.quiet
 }
 
-// looper is the Set with a goroutine per run.
+// looper is the Set with a goroutine per run, or a crew.
 type looper struct{ *Set }
 
 func (l looper) Step(ctx context.Context) (time.Time, error) {
+	if l.crew != nil {
+		return l.crew.step(func(start func(*run)) time.Time { return l.pass(ctx, start) }), nil
+	}
 	return l.pass(ctx, l.spawn), nil
 }
 
@@ -118,8 +130,8 @@ func (s *Set) pass(ctx context.Context, start func(*run)) time.Time {
 	s.target = time.Time{}
 	if len(s.queue) > 0 {
 		s.target = s.queue[0].e.at
-		if s.phase == running && s.target.Before(now.Add(grain)) {
-			s.target = now.Add(grain)
+		if s.phase == running {
+			s.target = later(s.target, now.Add(s.looks.space(now)))
 		}
 	}
 	return s.target
@@ -295,7 +307,7 @@ func (s *Set) decided(ctx context.Context, e *entry, d decision, p pending) *run
 		return nil
 	}
 	r := s.newRun(ctx, e, d.run[0])
-	r.info.Missed, r.rest = d.missed, d.run[1:]
+	r.info.Missed, r.rest, r.quick = d.missed, d.run[1:], e.isQuick()
 	e.admit(r)
 	return r
 }

@@ -41,6 +41,7 @@ type run struct {
 	owned bool            // of a singleton: the due time is ours
 	late  bool            // was queued: gates are asked when it starts
 	look  bool            // of a singleton: only to ask for the ledger's last due time
+	quick bool            // may share a goroutine
 	once  bool            // of RunOnce: no timetable, no Overlap
 	over  chan struct{}   // of a singleton: closed when Do has returned
 	held  <-chan struct{} // of a singleton: closed when the due time is not ours any more

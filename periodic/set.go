@@ -15,7 +15,7 @@ import (
 	"github.com/drover-cloud/drover"
 )
 
-// Set runs tasks on one loop: a goroutine per run, none per task. It is a drover.Component (Run) and a drover.Stepper (Step,
+// Set runs tasks on one loop. Runs have goroutines, tasks have none; with the default Env.Go runs share them where that delays nobody. It is a drover.Component (Run) and a drover.Stepper (Step,
 // which runs the tasks inline). The zero value is ready. Its methods may be called at any time, from tasks too.
 type Set struct {
 	// Env is set before the first call; zero fields are production.
@@ -32,11 +32,13 @@ type Set struct {
 	wake chan struct{}
 
 	origin time.Time // of the queue
+	crew   *crew     // nil: the host has an Env.Go of its own, and each run a goroutine with its name
 
 	mu       sync.Mutex // never held while a host's code or a Ledger runs
 	entries  map[string]*entry
 	faults   []error // of Every
 	queue    queue
+	looks    looks
 	target   time.Time // until which the loop sleeps; zero: for ever
 	phase    phase
 	since    time.Time // of phase
@@ -59,6 +61,9 @@ const (
 func (s *Set) init() {
 	s.once.Do(func() {
 		s.env = s.Env.Defaults()
+		if s.Env.Go == nil {
+			s.crew = &crew{set: s}
+		}
 		s.log = s.env.Logger.With("node", s.env.Node)
 		s.wake = make(chan struct{}, 1)
 		s.entries, s.active = map[string]*entry{}, map[*run]struct{}{}
