@@ -38,6 +38,12 @@ func BenchmarkP24(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = other.Disconnect() })
+	// what a round trip takes of itself
+	measure(b, "drover/ping", func() (int, error) { return machines, v.Ping(b.Context()) })
+	measure(b, "go-libvirt/ping", func() (int, error) {
+		_, err := other.ConnectGetLibVersion()
+		return machines, err
+	})
 	for _, c := range []struct {
 		name string
 		q    hypervisor.StatsQuery

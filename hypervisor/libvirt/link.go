@@ -178,7 +178,7 @@ func (d *Driver) greet(ctx context.Context, c *rpc.Conn) error {
 // unreached makes the error of a call that opens a connection one of the host: nothing that was asked of it has been sent.
 func unreached(err error) error {
 	e := classify(err, false)
-	if e.Class == hypervisor.ErrTimeout {
+	if errors.Is(e.Class, hypervisor.ErrTimeout) {
 		e.Class = hypervisor.ErrGone
 	}
 	return e

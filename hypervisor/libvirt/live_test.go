@@ -273,7 +273,11 @@ func TestFrozenGuests(t *testing.T) {
 			"get":  func() error { _, err := v.Get(t.Context(), liveID(5)); return err },
 			"list": func() error { _, err := v.List(t.Context(), hypervisor.Filter{}); return err },
 		} {
-			if took := best(func() time.Duration { return timed(func() { ok(t, f()) }) }); took > 20*time.Millisecond {
+			took := time.Hour
+			for range 10 { // one that is not disturbed by the rest of the machine
+				took = min(took, timed(func() { ok(t, f()) }))
+			}
+			if took > 20*time.Millisecond {
 				t.Errorf("%s took %v", what, took)
 			}
 		}

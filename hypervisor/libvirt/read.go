@@ -172,7 +172,7 @@ func (s *figures) take(field []byte, v rpc.Value) {
 		}
 	default:
 		if s.of != nil && len(field) > 0 && (field[0] == 'b' || field[0] == 'n') {
-			s.more(s.of, field, v)
+			s.more(field, v)
 		}
 	}
 }

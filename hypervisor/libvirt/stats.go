@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover/hypervisor"
@@ -47,6 +48,7 @@ func (d *Driver) Stats(ctx context.Context, q hypervisor.StatsQuery) (all []hype
 			return err
 		}
 		all, err = decodeStats(&r, groups)
+		r.Done()
 		return err
 	})
 	if err != nil {
@@ -84,19 +86,22 @@ func (c *call) bulk(doms []rpc.Domain, groups uint32) (rpc.Reply, error) {
 func decodeStats(r *rpc.Reply, groups uint32) ([]hypervisor.Stats, error) {
 	n := r.Count(rpc.MaxDomains, 28)
 	all, order, ends := make([]hypervisor.Stats, n), make([]place, n), make([]int, n)
-	text := make([]byte, 0, 64*n)
+	var text strings.Builder
+	text.Grow(56 * n)
 	var f figures
 	take := func(field []byte, v rpc.Value) { f.take(field, v) }
+	var one [idLen]byte
 	for i := range all {
 		name, uuid, id := r.DomRaw()
 		f = figures{of: &all[i]}
 		r.Params(take)
 		f.fill(id, groups)
 		order[i] = place{binary.BigEndian.Uint64(uuid[:]), binary.BigEndian.Uint64(uuid[8:]), i}
-		text = append(appendID(text, uuid), name...)
-		ends[i] = len(text)
+		text.Write(appendID(one[:0], uuid))
+		text.Write(name)
+		ends[i] = text.Len()
 	}
-	whole, from := string(text), 0
+	whole, from := text.String(), 0
 	for i, end := range ends {
 		all[i].ID, all[i].Name = whole[from:from+idLen], whole[from+idLen:end]
 		from = end
@@ -106,18 +111,18 @@ func decodeStats(r *rpc.Reply, groups uint32) ([]hypervisor.Stats, error) {
 }
 
 // fill writes what was read of a guest.
-func (f *figures) fill(id int32, groups uint32) {
-	s := f.of
-	s.Incarnation, s.VCPUs, s.MaxMemoryMiB = int64(id), int(f.vcpus), f.maxMemory>>10
-	if f.hasState {
-		s.Power = hypervisor.PowerOf(int(f.state), int(f.reason))
+func (s *figures) fill(id int32, groups uint32) {
+	to := s.of
+	to.Incarnation, to.VCPUs, to.MaxMemoryMiB = int64(id), int(s.vcpus), s.maxMemory>>10
+	if s.hasState {
+		to.Power = hypervisor.PowerOf(int(s.state), int(s.reason))
 	}
-	if f.hasMem {
-		s.MemoryMiB = f.memory >> 10
+	if s.hasMem {
+		to.MemoryMiB = s.memory >> 10
 	}
 	if id >= 0 {
-		s.CPUTime = time.Duration(f.cpu)
-		s.Stale = groups&statsShown != 0 && !f.answered
+		to.CPUTime = time.Duration(s.cpu)
+		to.Stale = groups&statsShown != 0 && !s.answered
 	}
 }
 
@@ -150,12 +155,12 @@ var (
 )
 
 // more takes what only Stats tells.
-func (f *figures) more(s *hypervisor.Stats, field []byte, v rpc.Value) {
+func (s *figures) more(field []byte, v rpc.Value) {
 	if n, name, ok := item(field, prefixBlock); ok {
-		f.answered = f.answered || string(name) == "rd.reqs"
-		disk(at(&s.Disks, n), name, v)
+		s.answered = s.answered || string(name) == "rd.reqs"
+		disk(at(&s.of.Disks, n), name, v)
 	} else if n, name, ok := item(field, prefixNet); ok {
-		nic(at(&s.NICs, n), name, v)
+		nic(at(&s.of.NICs, n), name, v)
 	}
 }
 

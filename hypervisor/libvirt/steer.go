@@ -19,11 +19,11 @@ type downtime struct{ at, limit time.Duration }
 
 // downtimes are the limits of a guest with so much memory, in order.
 func downtimes(most time.Duration, steps int, delay time.Duration, memoryMiB int64) []downtime {
-	base := most / time.Duration(steps)
+	base, every := int64(most)/int64(steps), int64(delay)*gib(memoryMiB)
 	list := make([]downtime, steps+1)
 	for i := range list {
-		n := time.Duration(i)
-		list[i] = downtime{at: n * delay * time.Duration(gib(memoryMiB)), limit: base + n*(most-base)/time.Duration(steps)}
+		n := int64(i)
+		list[i] = downtime{at: time.Duration(n * every), limit: time.Duration(base + n*(int64(most)-base)/int64(steps))}
 	}
 	return list
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
 )
 
 const (
@@ -52,7 +53,7 @@ func readPacket(r io.Reader, scratch *[headerSize]byte) (header, []byte, error) 
 
 func readBody(r io.Reader, size int) ([]byte, error) {
 	const step = 1 << 20
-	body := make([]byte, min(size, step))
+	body := room(min(size, step))
 	for have := 0; ; {
 		if _, err := io.ReadFull(r, body[have:]); err != nil {
 			return nil, err
@@ -61,5 +62,25 @@ func readBody(r io.Reader, size int) ([]byte, error) {
 			return body, nil
 		}
 		body = append(body, make([]byte, min(size-have, have))...)
+	}
+}
+
+// bodies are large ones that have been read.
+var bodies sync.Pool
+
+const largeBody = 32 << 10
+
+func room(size int) []byte {
+	if size >= largeBody {
+		if b, ok := bodies.Get().(*[]byte); ok && cap(*b) >= size {
+			return (*b)[:size]
+		}
+	}
+	return make([]byte, size)
+}
+
+func recycle(b []byte) {
+	if cap(b) >= largeBody && cap(b) <= 1<<20 {
+		bodies.Put(&b)
 	}
 }

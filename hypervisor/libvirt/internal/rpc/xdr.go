@@ -149,12 +149,19 @@ func (v Value) Int() int64 {
 
 // Reply decodes the body of a reply or an event. It keeps its first error, and gives zero values after it.
 type Reply struct {
-	b   []byte
-	err error
+	b     []byte
+	whole []byte
+	err   error
 }
 
 // NewReply decodes b.
-func NewReply(b []byte) Reply { return Reply{b: b} }
+func NewReply(b []byte) Reply { return Reply{b: b, whole: b} }
+
+// Done lets the body be used for another reply. Nothing may be read any more; a large reply that is read often is worth it.
+func (r *Reply) Done() {
+	recycle(r.whole)
+	r.b, r.whole = nil, nil
+}
 
 // Err is what was wrong, ErrMalformed. Bytes that are left over are none of it: newer daemons say more.
 func (r *Reply) Err() error { return r.err }
