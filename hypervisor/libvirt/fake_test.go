@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/drover-cloud/drover/hypervisor/libvirt"
 	"github.com/drover-cloud/drover/hypervisor/libvirt/internal/rpc"
@@ -39,7 +40,7 @@ type fakeConn struct {
 	mu sync.Mutex // of who writes
 }
 
-var errNoReply = errors.New("no reply")
+var errNoReply, errLate = errors.New("no reply"), errors.New("in a second")
 
 const (
 	fakeHost = "11111111-1111-4111-8111-111111111111"
@@ -183,6 +184,11 @@ func (f *fake) answer(c *fakeConn, p rpc.Proc, serial uint32, r rpc.Reply) {
 	var remote *rpc.RemoteError
 	switch {
 	case errors.Is(err, errNoReply):
+	case errors.Is(err, errLate):
+		go func() {
+			time.Sleep(time.Second)
+			c.send(procRemote, uint32(p), 1, serial, 0, body)
+		}()
 	case errors.As(err, &remote):
 		c.send(procRemote, uint32(p), 1, serial, 1, rpc.Args{}.I32(remote.Code).I32(remote.Domain).U32(1).Str(remote.Message).I32(2))
 	default:

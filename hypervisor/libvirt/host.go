@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/xml"
 	"fmt"
+	"slices"
 	"strings"
 
 	"libvirt.org/go/libvirtxml"
@@ -109,7 +110,7 @@ func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error)
 		if err != nil {
 			return err
 		}
-		info = hypervisor.HostInfo{ID: h.id, Driver: "libvirt-" + h.kind, Arch: h.arch}
+		info = hypervisor.HostInfo{ID: h.id, Driver: "libvirt-" + h.kind, Arch: h.arch, Abilities: d.abilities(h)}
 		r, err := c.ask(rpc.NodeGetInfo, nil)
 		if err != nil {
 			return err
@@ -131,6 +132,19 @@ func (d *Driver) Info(ctx context.Context) (info hypervisor.HostInfo, err error)
 		return r.Err()
 	})
 	return info, err
+}
+
+// abilities are the optional ones that the host has.
+func (d *Driver) abilities(h *host) []string {
+	list := []string{"save", "snapshot", "stats"}
+	if !d.refused.Load() {
+		list = append(list, "events")
+	}
+	if h.migrates {
+		list = append(list, "migrate")
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Ping makes a round trip.

@@ -163,6 +163,22 @@ func TestConnections(t *testing.T) {
 			t.Error(err, f.count(rpc.ConnectGetLibVersion))
 		}
 	})
+	bubble(t, "virt-01 a change that is not answered in time", func(t *testing.T, f *fake, d *libvirt.Driver) {
+		f.set("a", on)
+		f.on(rpc.DomainSuspend, func(rpc.Reply) (rpc.Args, error) { return nil, errLate })
+		start := time.Now()
+		err := d.Pause(within(t, 300*time.Millisecond), fakeID(1))
+		if !errors.Is(err, hypervisor.ErrTimeout) || !errors.Is(err, hypervisor.ErrOutcomeUnknown) || time.Since(start) != 300*time.Millisecond {
+			t.Error(err, time.Since(start))
+		}
+		time.Sleep(2 * time.Second)
+		if err := d.Resume(t.Context(), fakeID(1)); err != nil {
+			t.Error(err)
+		}
+		if s := d.Status(); s.Late != 1 || f.dialled() != 2 {
+			t.Errorf("%d dials, %+v", f.dialled(), s)
+		}
+	})
 	bubble(t, "another host answers", func(t *testing.T, f *fake, _ *libvirt.Driver) {
 		d, err := libvirt.New(libvirt.Config{URI: "qemu:///session", Dial: f.dial, HostID: fakeID(1)})
 		if err != nil {

@@ -90,6 +90,20 @@ func hypInfo(t *testing.T, d hypervisor.Driver) {
 	if a.ID == "" || a.ID != b.ID || a.CPUs < 1 || a.MemoryMiB < 1 {
 		t.Fatalf("info %+v, then %+v", a, b)
 	}
+	_, migrates := d.(hypervisor.Migrator)
+	_, snaps := d.(hypervisor.Snapshotter)
+	_, saves := d.(hypervisor.Saver)
+	_, counts := d.(hypervisor.Statser)
+	_, tells := d.(hypervisor.Eventer)
+	able := map[string]bool{"migrate": migrates, "postcopy": migrates, "snapshot": snaps, "save": saves, "stats": counts, "events": tells}
+	for _, name := range a.Abilities {
+		if !able[name] {
+			t.Errorf("%s is no ability of this driver: %v", name, a.Abilities)
+		}
+	}
+	if !slices.IsSorted(a.Abilities) || len(a.Abilities) == 0 && tells {
+		t.Errorf("abilities %v", a.Abilities)
+	}
 }
 
 func hypLife(t *testing.T, d hypervisor.Driver) {
