@@ -69,10 +69,15 @@ func (d *daemon) tryRead() (p packet, err error) {
 // write sends a packet: kind 1 reply, 2 event.
 func (d *daemon) write(program, procedure, kind, serial, status uint32, body rpc.Args) {
 	d.t.Helper()
-	p := rpc.Args{}.U32(uint32(28 + len(body))).U32(program).U32(1).U32(procedure).U32(kind).U32(serial).U32(status)
-	if _, err := d.nc.Write(append(p, body...)); err != nil {
+	if err := d.tryWrite(program, procedure, kind, serial, status, body); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+func (d *daemon) tryWrite(program, procedure, kind, serial, status uint32, body rpc.Args) error {
+	p := rpc.Args{}.U32(uint32(28 + len(body))).U32(program).U32(1).U32(procedure).U32(kind).U32(serial).U32(status)
+	_, err := d.nc.Write(append(p, body...))
+	return err
 }
 
 const remote, alive = 0x20008086, 0x6b656570
@@ -247,7 +252,9 @@ func TestKeepalive(t *testing.T) {
 				if _, err := d.tryRead(); err != nil {
 					return
 				}
-				d.write(alive, 2, 2, 0, 0, nil)
+				if d.tryWrite(alive, 2, 2, 0, 0, nil) != nil { // the test ends
+					return
+				}
 			}
 		}()
 		time.Sleep(time.Minute)
