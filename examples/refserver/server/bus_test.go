@@ -270,7 +270,7 @@ func stranger(t *testing.T, n *node, kind, url, vm string) {
 // follow reads the live stream of a node's console.
 func follow(ctx context.Context, t *testing.T, n *node) (frames func() string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, "GET", n.URL()+"/console/v1/events?topics=job", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, n.URL()+"/console/v1/events?topics=job", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
