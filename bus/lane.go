@@ -69,47 +69,6 @@ type lane struct {
 	free    []*sending
 }
 
-// sending is one goroutine's way to end a send at its deadline.
-type sending struct {
-	alarm
-	b        *Bus
-	mu       sync.Mutex
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	deadline time.Time
-}
-
-func (s *sending) name() string { return "way" }
-
-// fire ends the send under way if its deadline has come.
-func (s *sending) fire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.b.env.Clock.Now().Before(s.deadline) {
-		s.cancel(context.DeadlineExceeded)
-	}
-}
-
-// begin is the context of the next send.
-func (s *sending) begin(deadline time.Time) context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.deadline = deadline
-	if s.ctx == nil || s.ctx.Err() != nil {
-		s.ctx, s.cancel = context.WithCancelCause(s.b.ctx)
-	}
-	return s.ctx
-}
-
-// free lets the context go.
-func (s *sending) free() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cancel != nil {
-		s.cancel(context.Canceled)
-	}
-}
-
 func (s *lanes) init(b *Bus) {
 	s.b, s.m = b, map[Address]*lane{}
 	s.alarm.owner = s
@@ -431,34 +390,4 @@ func (l *lane) probe(way *sending) {
 		l.mu.Unlock()
 		delay = min(delay*2, probeMost)
 	}
-}
-
-// Peer is a destination of this bus as Peers shows it, and a member of the cluster in a View.
-type Peer struct {
-	Node        string
-	Incarnation int64
-
-	// Of Peers only.
-	To        string        // compute@n1, compute*, events
-	Depth     int           // of the lane
-	Open      bool          // the circuit: nothing is sent until a probe comes through
-	LastError string        // "" if the last send was fine
-	Offset    time.Duration // of the node's clock against ours, as far as known
-}
-
-// Peers are the destinations that something was sent to within 10 minutes, in order of their names.
-func (b *Bus) Peers() []Peer {
-	now := b.env.Clock.Now().UnixNano()
-	var out []Peer
-	for _, l := range b.lanes.all() {
-		l.mu.Lock()
-		p := Peer{Node: l.to.Node, To: l.to.String(), Depth: len(l.queue), Open: l.open}
-		if l.fails > 0 || l.open {
-			p.LastError = l.lastErr
-		}
-		l.mu.Unlock()
-		p.Offset, _ = b.clocks.of(p.Node, now)
-		out = append(out, p)
-	}
-	return out
 }
