@@ -17,8 +17,9 @@ type Guarded struct {
 
 // Fencer keeps a VM from being started by who is late.
 type Fencer interface {
-	// Fence records epoch for a VM without a process, so that only a higher one may start it, and takes its autostart away. A VM that is
-	// unknown is nil, one with a process ErrState; an epoch below the recorded one is ErrStaleEpoch.
+	// Fence records epoch, so that only a higher one may start the VM, and takes its autostart away. It does not ask whether the VM runs; a
+	// start under way finds the fence at its second reading, and destroys what it made. A VM that is unknown is nil; an epoch below the
+	// recorded one is ErrStaleEpoch.
 	Fence(ctx context.Context, id string, epoch int64) error
 }
 

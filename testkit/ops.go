@@ -9,11 +9,14 @@ const (
 
 	opMembers = "store.members." // prefix of those of the membership driver
 
+	opHyp = "hyp." // prefix of those of hosts
+
 	opSend    = "bus.send"
 	opDeliver = "bus.deliver" // an event of the world: Fail and the others match bus.send only
 
 	heldStore = "held" // the end of an operation of the store that its node cannot hear of yet
 	heldBus   = "held by the bus"
+	heldHost  = "held by a host"
 )
 
 // ops are all operations, writes those that a read-only store refuses.
@@ -29,6 +32,9 @@ var ops = []string{
 	"store.tracker.putclaim", "store.tracker.setclaim", "store.tracker.settle",
 	"store.outbox.add", "store.outbox.claim", "store.outbox.done", "store.outbox.fail", "store.outbox.list",
 	opSend,
+	opHyp + "info", opHyp + "list", opHyp + "get", opHyp + "define", opHyp + "undefine", opHyp + "start", opHyp + "stop", opHyp + "pause",
+	opHyp + "resume", opHyp + "reboot", opHyp + "resources", opHyp + "ping", opHyp + "save", opHyp + "dropsaved", opHyp + "fence",
+	opHyp + "migrate", opHyp + "wait",
 }
 
 var writes = func() map[string]bool {

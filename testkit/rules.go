@@ -3,6 +3,7 @@ package testkit
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/drover-cloud/drover/internal/testkit/faults"
@@ -78,7 +79,7 @@ func (r rules) fault(l *life, e *sched.Entry, now time.Time) sched.Verdict {
 		return sched.Verdict{Kind: sched.Fail, Err: err}
 	}
 	switch {
-	case e.Op == opSend:
+	case e.Op == opSend, strings.HasPrefix(e.Op, opHyp):
 	case now.Before(w.down):
 		return fail("store down", fmt.Errorf("%w: down", ErrDown))
 	case now.Before(w.frozen) && writes[e.Op]:

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/hypervisor/sim"
 	"github.com/drover-cloud/drover/internal/testkit/sched"
 	"github.com/drover-cloud/drover/store/memory"
 )
@@ -29,7 +30,8 @@ type World struct {
 	db     Stores
 	alone  bool // db takes one call at a time: also what is outside of transactions waits for an open one
 	crash  *crashPlan
-	log    bool // print what nodes log
+	hosts  *sim.World // nil = none
+	log    bool       // print what nodes log
 
 	mu     sync.Mutex // guards what follows; never held across a call
 	nodes  []*Node

@@ -12,6 +12,7 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/hypervisor"
+	"github.com/drover-cloud/drover/internal/fair"
 )
 
 // Driver is one controller's connection to a Host. It implements hypervisor.Driver, Pauser, Rebooter, Resourcer, Pinger and
@@ -21,6 +22,7 @@ type Driver struct {
 	env    drover.Env
 	once   sync.Once
 	closed chan struct{}
+	turns  fair.Keyed // changes of one VM
 
 	reads, writes, long chan struct{} // places of requests under way
 }
@@ -70,7 +72,7 @@ func (d *Driver) run(ctx context.Context, c *call, limit time.Duration, vm hyper
 	defer cancel()
 	c.ctx = ctx
 	if c.change {
-		unlock, err := d.h.turns.Lock(ctx, c.vm)
+		unlock, err := d.turns.Lock(ctx, c.vm)
 		if err != nil {
 			return c.fail(err)
 		}

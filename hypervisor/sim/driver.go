@@ -183,12 +183,10 @@ func (d *Driver) Fence(ctx context.Context, id string, epoch int64) error {
 			switch {
 			case !ok:
 				return nil
-			case g.Incarnation >= 0:
-				return c.error(hypervisor.ErrState, "is "+string(g.Power))
 			case epoch < g.Epoch:
 				return c.stale(g, epoch)
 			}
-			g.Epoch, g.Mode, g.Autostart = epoch, fenced, false
+			g.Epoch, g.Fenced, g.Autostart = epoch, true, false
 			w.VMs[id] = g
 			return nil
 		})

@@ -279,11 +279,15 @@ func became(old, now hypervisor.VM) hypervisor.EventKind {
 func (e *telling) follow(ctx context.Context) {
 	h := e.d.h
 	for {
+		var c change
 		h.mu.Lock()
-		cs, overflow, down := e.l.pending, e.l.overflow, h.down
-		e.l.pending = nil
+		overflow, down := e.l.overflow, h.down
+		more := len(e.l.pending) > 0
+		if more {
+			c, e.l.pending = e.l.pending[0], e.l.pending[1:]
+		}
 		h.mu.Unlock()
-		for _, c := range cs {
+		if more {
 			if c.kind == hypervisor.EventUndefined || c.kind == hypervisor.EventMovedOut {
 				delete(e.known, c.vm.ID)
 			} else {
@@ -293,6 +297,9 @@ func (e *telling) follow(ctx context.Context) {
 		}
 		if overflow || ctx.Err() != nil || !h.answers(e.d.env.Node) {
 			return
+		}
+		if more {
+			continue
 		}
 		var poll <-chan time.Time
 		if h.cfg.State != nil {

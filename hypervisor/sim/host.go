@@ -6,7 +6,6 @@ import (
 
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/hypervisor"
-	"github.com/drover-cloud/drover/internal/fair"
 )
 
 // Config of a simulated host. Only ID is required.
@@ -39,8 +38,7 @@ type Times struct {
 
 // Host is a simulated machine. Its verbs are faults; work goes through Open.
 type Host struct {
-	cfg   Config
-	turns fair.Keyed // changes of one VM
+	cfg Config
 
 	keep  sync.Mutex
 	state world // if cfg.State is nil

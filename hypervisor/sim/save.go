@@ -130,7 +130,7 @@ func (d *Driver) RevertSnapshot(ctx context.Context, id, name string) error {
 			switch on := s.Power == hypervisor.On || s.Power == hypervisor.Paused; {
 			case !there:
 				err = c.error(hypervisor.ErrNotFound, "snapshot "+name)
-			case on && g.Mode == fenced:
+			case on && g.Fenced:
 				err = c.stale(g, g.Epoch)
 			case on && g.Incarnation < 0 && g.Spec.MemoryMiB > d.h.memory()-w.usedMiB():
 				err = c.error(hypervisor.ErrNoResources, "memory")

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/drover-cloud/drover/hypervisor"
@@ -32,11 +33,16 @@ func (c *call) start(o hypervisor.StartOptions) error {
 	if err := c.sleep(took); err != nil {
 		return err
 	}
-	return c.d.h.update(c.ctx, func(w *world) error {
+	var late error
+	err = c.d.h.update(c.ctx, func(w *world) error {
 		g, err := c.find(w)
 		switch {
 		case err != nil:
 			return err
+		case g.Fenced && g.Incarnation == mine.Incarnation && g.Mode == starting && g.Epoch >= o.Epoch: // ours, which never ran
+			late = c.stale(g, o.Epoch)
+			w.VMs[c.vm] = g.off(hypervisor.Off, "fenced")
+			return nil
 		case g.Epoch > o.Epoch:
 			return c.stale(g, o.Epoch)
 		case g.Incarnation != mine.Incarnation:
@@ -48,6 +54,7 @@ func (c *call) start(o hypervisor.StartOptions) error {
 		w.VMs[c.vm] = g
 		return nil
 	})
+	return errors.Join(late, err)
 }
 
 // beginStart records the epoch and makes the process; the answer's Mode is started if nothing is left to do.
@@ -56,7 +63,7 @@ func (c *call) beginStart(w *world, o hypervisor.StartOptions) (guest, error) {
 	if err != nil {
 		return g, err
 	}
-	if o.Epoch < g.Epoch || o.Epoch == g.Epoch && g.Mode == fenced {
+	if o.Epoch < g.Epoch || o.Epoch == g.Epoch && g.Fenced {
 		return g, c.stale(g, o.Epoch)
 	}
 	switch {
@@ -73,12 +80,12 @@ func (c *call) beginStart(w *world, o hypervisor.StartOptions) (guest, error) {
 		}
 		saved := g.Saved && !o.Fresh
 		g = w.boot(g, hypervisor.Paused)
-		g.Mode, g.Epoch, g.Booted = starting, o.Epoch, c.d.env.Clock.Now()
+		g.Mode, g.Epoch, g.Fenced, g.Booted = starting, o.Epoch, false, c.d.env.Clock.Now()
 		w.VMs[c.vm] = g
 		g.Saved = saved // for how long it takes
 		return g, nil
 	}
-	g.Epoch = o.Epoch
+	g.Epoch, g.Fenced = o.Epoch, false
 	w.VMs[c.vm] = g
 	return g, nil
 }

@@ -28,7 +28,6 @@ type world struct {
 const (
 	starting = "starting"
 	started  = "started"
-	fenced   = "fenced"
 )
 
 type guest struct {
@@ -38,6 +37,7 @@ type guest struct {
 	Incarnation int64 // -1 without a process
 	Epoch       int64
 	Mode        string
+	Fenced      bool // Epoch is a fence's: only a higher one starts it
 	VCPUs       int // of the process
 	MemoryMiB   int64
 	Booted      time.Time // the process
