@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"bus/nats":                        {".", "bus", "bus/internal/broker"},
 	"bus/internal/broker":             {".", "bus"},
 	"bus/amqp":                        {".", "bus", "bus/internal/broker"},
+	"conductor":                       {".", "store", "bus", "job", "lease", "syncqueue", "servicegroup", "hypervisor/tracker"},
 	"hypervisor":                      {"."},
 	"hypervisor/sim":                  {".", "hypervisor"},
 	"hypervisor/libvirt":              {".", "hypervisor", "hypervisor/libvirt/internal/rpc", "internal/chance", "internal/fair"},

@@ -116,6 +116,18 @@ func (b *Bus) store(ctx context.Context, tx store.Tx, m *Message, order string) 
 	return nil
 }
 
+// SubjectOf is the subject of the event that r holds; a row with a cast is ErrInvalid.
+func SubjectOf(r Row) (string, error) {
+	m, err := unpack(r.Data)
+	if err != nil {
+		return "", err
+	}
+	if m.Wire.Kind != KindEvent {
+		return "", invalid("a cast has no subject")
+	}
+	return m.Topic, nil
+}
+
 // OutboxRows lists rows of the outbox behind Seq after, at most limit: dead ones, or those that wait.
 func (b *Bus) OutboxRows(ctx context.Context, dead bool, after int64, limit int) (rows []Row, err error) {
 	if b.cfg.Outbox == nil {

@@ -43,6 +43,11 @@ func (p *pool) init(b *Bus) {
 func (p *pool) admit(r *request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if r.ep.Unbound {
+		p.live[r.m.ID] = r
+		p.b.spawn("bus/"+r.m.Topic+"/"+r.m.ID, r.run)
+		return nil
+	}
 	s := p.senders[r.m.Wire.From]
 	if s == nil {
 		s = &sender{name: r.m.Wire.From}
@@ -122,11 +127,12 @@ func (p *pool) pick() *sender {
 func (p *pool) finished(r *request) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.free++
-	s := r.sender
-	s.running--
-	if s.running == 0 && len(s.queue) == 0 && len(p.senders) > keptSenders {
-		delete(p.senders, s.name)
+	if s := r.sender; s != nil {
+		p.free++
+		s.running--
+		if s.running == 0 && len(s.queue) == 0 && len(p.senders) > keptSenders {
+			delete(p.senders, s.name)
+		}
 	}
 	delete(p.live, r.m.ID)
 	if len(p.live) == 0 && p.idle != nil {
@@ -137,6 +143,9 @@ func (p *pool) finished(r *request) {
 }
 
 func (p *pool) pause(r *request) {
+	if r.sender == nil { // it has no slot
+		return
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free++
@@ -146,6 +155,9 @@ func (p *pool) pause(r *request) {
 
 // resume waits for a slot, before all others.
 func (p *pool) resume(r *request) {
+	if r.sender == nil {
+		return
+	}
 	p.mu.Lock()
 	r.sender.running++
 	p.senders[r.sender.name] = r.sender

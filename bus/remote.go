@@ -144,7 +144,7 @@ func isExpected(err error, list []error) bool {
 var remoteKinds = []struct {
 	kind string
 	err  error
-}{{"invalid", ErrInvalid}, {"busy", ErrBusy}, {"owner", ErrNotOwner}, {"unsupported", ErrUnsupported}, {"lost", ErrNodeLost}, {"unsent", ErrNotSent}}
+}{{"invalid", ErrInvalid}, {"busy", ErrBusy}, {"owner", ErrNotOwner}, {"unsupported", ErrUnsupported}, {"lost", ErrNodeLost}, {"unsent", ErrNotSent}, {"route", ErrNoRoute}}
 
 // wireError is an error of a reply.
 type wireError struct {

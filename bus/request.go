@@ -268,6 +268,10 @@ func (r *request) failed(ctx context.Context, err error) string {
 		b.log.DebugContext(ctx, "a body that cannot be read", "topic", m.Topic, "method", m.Method, "from", m.Wire.From, "error", err)
 		return refusal(err, b.node)
 	}
+	if full := new(BusyError); r.ep.Unbound && errors.As(err, &full) {
+		b.window.forget(m.ID)
+		return refusal(full, b.node)
+	}
 	log := b.log.With("topic", m.Topic, "method", m.Method, "from", m.Wire.From, "id", m.ID)
 	var remote *RemoteError
 	var panicked *panicError

@@ -20,6 +20,9 @@ type Endpoint struct {
 	// Limit is how many of its handlers run at once, also while they wait; 0: no limit. Beyond, and when a call comes back
 	// to an endpoint that waits for it, callers get ErrBusy.
 	Limit int
+	// Unbound handlers take no worker and are not queued: they bound themselves. A *BusyError that one returns is ErrBusy at its
+	// caller: nothing ran.
+	Unbound bool
 	// Expect are errors that its callers know: see Expected.
 	Expect []error
 

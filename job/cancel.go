@@ -184,7 +184,7 @@ func (m *Manager) moveOne(ctx context.Context, tx store.Tx, row *Row, mv *Move) 
 	if err != nil || !done[0] {
 		return false, err
 	}
-	if mv.From == Running && mv.Cancel != nil {
+	if mv.From == Running && mv.Cancel != nil && !m.remote {
 		now, err := m.load(ctx, tx, row.ID)
 		if err != nil {
 			return false, err

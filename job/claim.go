@@ -44,6 +44,7 @@ func (m *Manager) claim(ctx context.Context) error {
 		if got, err = m.store.Claim(ctx, tx, c); err != nil {
 			return err
 		}
+		m.leave(&got)
 		if len(got.Rows) > 0 { // Started is now; without any, the next probe tells what is due
 			m.noteNext(got.Rows[0].Started, &got)
 		}

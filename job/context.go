@@ -77,6 +77,9 @@ func NoCancel(ctx context.Context) error {
 		return err
 	}
 	var row *Row
+	if r.m.remote {
+		return r.noCancelRemote(ctx)
+	}
 	err = r.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
 		if err := r.m.store.Log(ctx, tx, []Entry{r.entry(Entry{Mark: NoReturn})}); err != nil {
 			return err
@@ -89,6 +92,27 @@ func NoCancel(ctx context.Context) error {
 	if errors.Is(err, ErrCancelled) && row != nil {
 		r.requestCancel(row.CancelReason)
 		return &cancelledError{row.CancelReason}
+	}
+	return r.refused(err)
+}
+
+// noCancelRemote looks first: that nothing has changed since is the store's to check.
+func (r *run) noCancelRemote(ctx context.Context) error {
+	var reason string
+	err := r.inTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		row, err := r.m.load(ctx, tx, r.row.ID)
+		if err != nil {
+			return err
+		}
+		if !row.CancelAt.IsZero() {
+			reason = row.CancelReason
+			return ErrCancelled
+		}
+		return r.m.store.Log(ctx, tx, []Entry{r.entry(Entry{Mark: NoReturn})})
+	})
+	if errors.Is(err, ErrCancelled) {
+		r.requestCancel(reason)
+		return &cancelledError{reason}
 	}
 	return r.refused(err)
 }

@@ -20,6 +20,7 @@ type batch struct {
 	began   time.Time
 	started []Row
 	done    []bool
+	parked  []Row // if the store tells
 	moves   []Move
 	turns   []Turn // of a plain batch
 	awaited bool   // somebody may have joined what is final now
@@ -105,7 +106,7 @@ func (m *Manager) write(ctx context.Context, b *batch) error {
 		if len(b.outs) == 0 {
 			return nil
 		}
-		b.began, b.started, b.turns = m.env.Clock.Now(), nil, nil
+		b.began, b.started, b.turns, b.parked = m.env.Clock.Now(), nil, nil, nil
 		return m.finish(ctx, tx, b)
 	})
 }
@@ -173,7 +174,7 @@ func (m *Manager) allowStart(b *batch) {
 			b.freed++
 		}
 	}
-	if b.freed == 0 || m.fin == nil || m.hold || m.closed() || m.stopping || m.adopt || m.bound.release == nil {
+	if b.freed == 0 || m.fin == nil || m.remote || m.hold || m.closed() || m.stopping || m.adopt || m.bound.release == nil {
 		return
 	}
 	c := Claim{Session: m.bound.token, Kinds: m.served}
@@ -269,7 +270,7 @@ func (m *Manager) move(ctx context.Context, tx store.Tx, b *batch) error {
 		return err
 	}
 	got, err := m.fin.Finish(ctx, tx, Finish{Moves: b.moves, Start: b.start, Turns: b.turns})
-	b.done, b.started, b.awaited = got.Done, got.Started, got.Awaited
+	b.done, b.started, b.awaited, b.parked = got.Done, got.Started, got.Awaited, got.Parked
 	return err
 }
 

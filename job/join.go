@@ -130,11 +130,15 @@ func (m *Manager) settleParked(ctx context.Context, tx store.Tx, b *batch) error
 	if len(ids) == 0 {
 		return nil
 	}
-	found, err := m.store.List(ctx, tx, Find{IDs: ids, Waits: true, Limit: len(ids)})
-	if err != nil {
-		return err
+	parked := b.parked
+	if parked == nil {
+		found, err := m.store.List(ctx, tx, Find{IDs: ids, Waits: true, Limit: len(ids)})
+		if err != nil {
+			return err
+		}
+		parked = found.Rows
 	}
-	rows := slices.DeleteFunc(found.Rows, func(r Row) bool { return r.Epoch != at[r.ID] })
+	rows := slices.DeleteFunc(slices.Clone(parked), func(r Row) bool { return r.Epoch != at[r.ID] })
 	return m.wakeRows(ctx, tx, rows, &outcomes{})
 }
 

@@ -163,11 +163,17 @@ func (r *run) mark(ctx context.Context, mv Move) (row *Row, err error) {
 		if err == nil && !done[0] {
 			return store.ErrConflict
 		}
-		if err == nil {
+		if err == nil && !r.m.remote {
 			row, err = r.m.load(ctx, tx, r.row.ID)
 		}
 		return err
 	})
+	if err == nil && r.m.remote { // which reads nothing it has written
+		err = r.inTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+			row, err = r.m.load(ctx, tx, r.row.ID)
+			return err
+		})
+	}
 	return row, r.refused(err)
 }
 

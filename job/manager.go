@@ -19,6 +19,9 @@ import (
 // storeTimeout bounds one transaction of the manager's own, so that a store that hangs is noticed.
 const storeTimeout = 30 * time.Second
 
+// remoteBatch bounds claims and finishes on a store that is far away.
+const remoteBatch = 100
+
 // Manager is one node's part of the asynchronous job manager. It is a [drover.Component], [drover.Stepper],
 // [drover.Drainer] and [drover.Stopper]; its methods may be called from anywhere, before and while it runs. One that does
 // not run still submits, looks, waits and steers.
@@ -35,6 +38,7 @@ type Manager struct {
 	own     *lease.Session // session, when this manager opened it
 	turns   *syncqueue.Queue
 	keyed   bool // the Store takes turns
+	remote  bool // it is far away; see ClaimOnly
 	meters  meters
 	waits   waits
 	crew    *crew // nil: a goroutine per job
@@ -85,6 +89,7 @@ type round struct {
 	due      time.Time // when something falls due; zero: nothing known
 	tidied   time.Time // last retention
 	claims   int       // so far; every tenth takes the oldest
+	empties  int       // polls in a row that found nothing
 	draining bool
 	stopping bool
 }
@@ -112,6 +117,10 @@ func New(cfg Config) (*Manager, error) {
 		m.crew = &crew{start: m.env.Go}
 	}
 	m.fin, _ = cfg.Store.(Finisher)
+	if far, ok := cfg.Store.(ClaimOnly); ok && far.ClaimOnly() {
+		m.remote = true
+		m.cfg.ClaimBatch, m.cfg.FinishBatch = min(m.cfg.ClaimBatch, remoteBatch), min(m.cfg.FinishBatch, remoteBatch)
+	}
 	m.one, _ = cfg.Tx.(oner)
 	m.reader, _ = cfg.Tx.(reader)
 	_, m.prompt = cfg.Tx.(prompter)
@@ -130,7 +139,7 @@ func New(cfg Config) (*Manager, error) {
 // openTurns takes the Store's own turns where none were given.
 func (m *Manager) openTurns() (err error) {
 	t, ok := m.store.(Turner)
-	m.keyed = ok
+	m.keyed = ok || m.remote
 	if m.turns != nil || !ok {
 		return nil
 	}

@@ -24,7 +24,7 @@ func (m *Manager) tidy(ctx context.Context, now time.Time) error {
 	}
 	keeps := m.keeps
 	m.mu.Unlock()
-	if !due {
+	if !due || m.remote {
 		return nil
 	}
 	if err := m.inTx(ctx, func(ctx context.Context, tx store.Tx) error {

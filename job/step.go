@@ -118,7 +118,7 @@ func (m *Manager) fullRound(ctx context.Context, now time.Time) error {
 	if !tick {
 		return nil
 	}
-	if err := m.storeProgress(ctx); err != nil {
+	if err := m.storeProgress(ctx); err != nil || m.remote {
 		return err
 	}
 	return m.report(ctx)
@@ -136,11 +136,38 @@ func (m *Manager) probe(ctx context.Context, tx store.Tx) (Claimed, error) {
 	}
 	m.mu.Unlock()
 	got, err := m.store.Claim(ctx, tx, c)
+	m.leave(&got)
 	m.noteNext(tx.Now(), &got)
 	if err == nil {
 		m.learn(got.Settings)
 	}
 	return got, err
+}
+
+// leave leaves to others what only nodes with the store do.
+func (m *Manager) leave(got *Claimed) {
+	if m.remote {
+		got.Sweep, got.Due, got.Next = false, false, time.Time{}
+	}
+}
+
+const (
+	emptyPolls = 10 // of a store that is far away, after which polls
+	rarely     = 5  // are so many times as far apart
+)
+
+// rare is the poll of a node that has found nothing for a while: hints wake it. Manager.mu is held.
+func (m *Manager) rare(poll time.Duration, got *Claimed) time.Duration {
+	if !m.remote {
+		return poll
+	}
+	if m.empties++; got.More || len(m.runs) > 0 {
+		m.empties = 0
+	}
+	if m.empties > emptyPolls {
+		return rarely * poll
+	}
+	return poll
 }
 
 // ticked notes what the probe found; true if the poll was due, not only something in the store.
@@ -149,7 +176,7 @@ func (m *Manager) ticked(now time.Time, poll time.Duration, got *Claimed) bool {
 	defer m.mu.Unlock()
 	tick := !m.tick.After(now)
 	if tick {
-		m.tick = now.Add(poll)
+		m.tick = now.Add(m.rare(poll, got))
 	}
 	m.more = m.more || got.More || got.Due || tick && m.closed()
 	m.cancels = m.cancels || got.Cancels

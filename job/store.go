@@ -122,6 +122,10 @@ type Finisher interface {
 	Finish(ctx context.Context, tx store.Tx, f Finish) (Finished, error)
 }
 
+// ClaimOnly is the ability of a Store to be far away: a Manager on one that answers true claims, finishes and parks, and leaves
+// sweeps, promotion, admission, retention, reports and audits to nodes with the store. Its transactions read, then write.
+type ClaimOnly interface{ ClaimOnly() bool }
+
 // Finish is a batch of moves away from Running. At most Start.Max jobs that get a handed-on turn (and match Start's
 // kinds and queues) start at once for Start.Session; the others become ready.
 type Finish struct {
@@ -140,6 +144,7 @@ type Finished struct {
 	Done    []bool
 	Started []Row
 	Awaited bool // a job of Moves that is final now may have been joined: Signal, in this transaction, finds out by whom
+	Parked  []Row // of Moves with Park that are done, the rows as they are now, with Waits; nil: List tells
 }
 
 // Row is a Job with what only the Manager sees.

@@ -40,6 +40,7 @@ type tables struct {
 	outbox  outboxTables
 	agents  map[string]*agent.Row
 	records map[recordKey]*drover.Record
+	commits map[string]*kept
 }
 
 func (s *Store) init() {

@@ -13,6 +13,7 @@ import (
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/agent"
 	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/conductor"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/servicegroup/db"
@@ -104,6 +105,9 @@ func (s *Store) Outbox() bus.Outbox { return sqlstore.Outbox{Dialect: s.dialect(
 func (s *Store) Records() drover.RecordStore {
 	return sqlstore.Records{Dialect: s.dialect(), Tx: s}
 }
+
+// Commits keeps what a conductor has done for hosts.
+func (s *Store) Commits() conductor.Store { return sqlstore.Commits{Dialect: s.dialect()} }
 
 func (s *Store) dialect() sqlstore.Dialect {
 	return sqlstore.Dialect{

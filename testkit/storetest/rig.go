@@ -320,6 +320,9 @@ func (r *rig) hinted(topic string, f func()) {
 // concurrent tells whether two transactions may be open at once.
 func (r *rig) concurrent() bool {
 	r.t.Helper()
+	if _, ok := r.Stores.(interface{ Remote() }); ok {
+		return false
+	}
 	inside, entered := make(chan struct{}), make(chan struct{})
 	failed := make(chan error, 1)
 	go func() {

@@ -16,8 +16,8 @@ import (
 //
 // What the checks find by type assertion: Advance(d), which moves the store's clock forward; AfterFailover(ctx) error, which
 // raises the store's incarnation; Conflict(ctx, tx) error, which makes an open transaction fail as a serialization failure
-// does. Without them the checks that need them are skipped. A store with one transaction at a time is asked nothing about
-// open ones.
+// does. Without them the checks that need them are skipped. A store with a method Remote(), which keeps no transaction open, and one with one
+// transaction at a time are asked nothing about open ones.
 func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	t.Run("tx", func(t *testing.T) { transactions(t, open) })
 	t.Run("insert", func(t *testing.T) { inserts(t, open) })
@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	t.Run("tracker", func(t *testing.T) { trackers(t, open) })
 	t.Run("outbox", func(t *testing.T) { outboxes(t, open) })
 	t.Run("agents", func(t *testing.T) { agents(t, open) })
+	t.Run("commits", func(t *testing.T) { commits(t, open) })
 }
 
 // in runs f in a transaction that must commit.
