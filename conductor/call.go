@@ -158,6 +158,7 @@ func (l *link) up(now time.Time) {
 	l.c.meters.unready.Store(0)
 	l.c.log.Info("conductor found after " + now.Sub(lost).Round(time.Millisecond).String())
 	l.c.wakes.all()
+	l.c.wakes.hurry() // these may be other servers
 }
 
 // down notes that nobody answered, and says that there is no server at all.

@@ -123,7 +123,7 @@ func errorsAreKept(n *net) {
 			return err
 		}, tracker.ErrNotFound, nil},
 		"no room": {func(ctx context.Context, tx store.Tx) error {
-			_, _, err := c.Tracker().PutClaim(ctx, tx, tracker.Row{ID: "x", Host: "h1", Workload: "w", Amount: tracker.Amount{VCPUs: 9}}, tracker.Amount{VCPUs: 1}, time.Minute)
+			_, _, err := c.Tracker().PutClaim(ctx, tx, tracker.Put{Row: tracker.Row{ID: "x", Host: "h1", Workload: "w", Amount: tracker.Amount{VCPUs: 9}}, Bound: tracker.Amount{VCPUs: 1}, TTL: time.Minute})
 			return err
 		}, tracker.ErrNoRoom, new(*tracker.NoRoom)},
 		"held": {func(ctx context.Context, tx store.Tx) error {

@@ -53,7 +53,7 @@ var sentinels = struct {
 	{"job.lost", job.ErrLost}, {"syncqueue.invalid", syncqueue.ErrInvalid}, {"syncqueue.full", syncqueue.ErrFull},
 	{"tracker.no-room", tracker.ErrNoRoom}, {"tracker.not-found", tracker.ErrNotFound}, {"tracker.disabled", tracker.ErrDisabled},
 	{"tracker.mismatch", tracker.ErrMismatch}, {"tracker.expired", tracker.ErrExpired}, {"tracker.stale", tracker.ErrStaleEpoch},
-	{"tracker.invalid", tracker.ErrInvalid},
+	{"tracker.invalid", tracker.ErrInvalid}, {"tracker.in-use", tracker.ErrInUse},
 	{"member.fenced", servicegroup.ErrFenced}, {"member.taken", servicegroup.ErrTaken}, {"member.gone", servicegroup.ErrGone},
 	{"member.unavailable", servicegroup.ErrUnavailable}, {"member.unsupported", servicegroup.ErrUnsupported},
 	{"member.id", servicegroup.ErrID}, {"member.meta", servicegroup.ErrMeta},

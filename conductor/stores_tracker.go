@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/store"
@@ -15,10 +14,13 @@ type (
 		Record tracker.Record
 		Rows   []tracker.Row
 	}
-	claimArgs struct {
-		Row   tracker.Row
-		Bound tracker.Amount
-		TTL   time.Duration
+	deleteArgs struct {
+		Host       string
+		Generation int64
+	}
+	settledRows struct {
+		Row     tracker.Row
+		Records []tracker.Record
 	}
 	claimedRow struct {
 		Row    tracker.Row
@@ -40,15 +42,28 @@ var trackerMethods = tableOf("tracker",
 	}, rows(func(r tracker.Record) []string { return hostRow(r.Host) }), allow(func(g *grant, r tracker.Record) error { return mayHost(g, r.Host) }),
 		saves(func(r tracker.Record) string { return r.Host }, func(r tracker.Record) int64 { return r.Generation }, loadRecord),
 		keeps(func(r tracker.Record) string { return r.Host }, func(r tracker.Record) tracker.Record { return r })),
-	on("put-claim", X, func(ctx context.Context, s tracker.Store, tx store.Tx, a claimArgs) (claimedRow, error) {
-		row, rec, err := s.PutClaim(ctx, tx, a.Row, a.Bound, a.TTL)
+	on("delete-host", X, func(ctx context.Context, s tracker.Store, tx store.Tx, a deleteArgs) (none, error) {
+		return none{}, s.DeleteHost(ctx, tx, a.Host, a.Generation)
+	}, rows(func(a deleteArgs) []string { return hostRow(a.Host) }), allow(func(g *grant, a deleteArgs) error { return mayHost(g, a.Host) })),
+	on("put-claim", X, func(ctx context.Context, s tracker.Store, tx store.Tx, p tracker.Put) (claimedRow, error) {
+		row, rec, err := s.PutClaim(ctx, tx, p)
 		return claimedRow{row, rec}, err
-	}, rows(func(a claimArgs) []string { return hostRow(a.Row.Host) }), allow(func(g *grant, a claimArgs) error { return mayHost(g, a.Row.Host) })),
+	}, rows(func(p tracker.Put) []string { return hostRow(p.Row.Host) }), allow(func(g *grant, p tracker.Put) error { return mayHost(g, p.Row.Host) })),
 	on("set-claim", X, func(ctx context.Context, s tracker.Store, tx store.Tx, c tracker.Change) (claimedRow, error) {
 		row, rec, err := s.SetClaim(ctx, tx, c)
 		return claimedRow{row, rec}, err
 	}, rows(func(c tracker.Change) []string { return hostRow(c.Host) }),
 		check(func(g *grant, _ tracker.Change, r claimedRow) error { return mayHost(g, r.Row.Host) }), allow(func(*grant, tracker.Change) error { return nil })),
+	on("settle", X, func(ctx context.Context, s tracker.Store, tx store.Tx, a tracker.Settlement) (settledRows, error) {
+		row, recs, err := s.Settle(ctx, tx, a)
+		return settledRows{row, recs}, err
+	}, allow(func(*grant, tracker.Settlement) error { return nil }),
+		check(func(g *grant, _ tracker.Settlement, r settledRows) error { // either end of a move
+			if r.Row.ID == "" || r.Row.From == g.host {
+				return nil
+			}
+			return mayHost(g, r.Row.Host)
+		})),
 )
 
 func hostRow(host string) []string { return []string{"host/" + host} }
@@ -78,12 +93,21 @@ func (k trackers) SaveHost(ctx context.Context, tx store.Tx, r tracker.Record) (
 	return do[tracker.Record](ctx, k.f, tx, trackerMethods["save-host"], r)
 }
 
-func (k trackers) PutClaim(ctx context.Context, tx store.Tx, r tracker.Row, bound tracker.Amount, ttl time.Duration) (tracker.Row, tracker.Record, error) {
-	got, err := do[claimedRow](ctx, k.f, tx, trackerMethods["put-claim"], claimArgs{r, bound, ttl})
+func (k trackers) DeleteHost(ctx context.Context, tx store.Tx, host string, generation int64) error {
+	return act(ctx, k.f, tx, trackerMethods["delete-host"], deleteArgs{host, generation})
+}
+
+func (k trackers) PutClaim(ctx context.Context, tx store.Tx, p tracker.Put) (tracker.Row, tracker.Record, error) {
+	got, err := do[claimedRow](ctx, k.f, tx, trackerMethods["put-claim"], p)
 	return got.Row, got.Record, err
 }
 
 func (k trackers) SetClaim(ctx context.Context, tx store.Tx, c tracker.Change) (tracker.Row, tracker.Record, error) {
 	got, err := do[claimedRow](ctx, k.f, tx, trackerMethods["set-claim"], c)
 	return got.Row, got.Record, err
+}
+
+func (k trackers) Settle(ctx context.Context, tx store.Tx, s tracker.Settlement) (tracker.Row, []tracker.Record, error) {
+	got, err := do[settledRows](ctx, k.f, tx, trackerMethods["settle"], s)
+	return got.Row, got.Records, err
 }
