@@ -50,6 +50,9 @@ func (r *remote) Records() drover.RecordStore { return r.db.Records() }
 // Agents are not served: calls of agents are the controllers'.
 func (r *remote) Agents() agent.Store { return r.db.Agents() }
 
+// Commits are the servers' own.
+func (r *remote) Commits() conductor.Store { return r.db.Commits() }
+
 // Remote tells storetest that no transaction is ever open.
 func (*remote) Remote() {}
 
@@ -70,7 +73,7 @@ var unfit = map[string][]string{
 	},
 	"judges a result before the commit": {"tx/st-05_now", "waits/st-123_joins:_the_end_is_told"},
 	"sends more than 512 KiB":           {"tx/st-10_values"},
-	"wants a store that is not served":  {"agents/"},
+	"wants a store that is not served":  {"agents/", "commits/"},
 	"wants turns steered by a job":      {"queues/st-70_queues_of_the_job_store"},
 }
 

@@ -4,6 +4,7 @@ import (
 	"github.com/drover-cloud/drover"
 	"github.com/drover-cloud/drover/agent"
 	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/conductor"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/lease"
@@ -22,6 +23,7 @@ type Stores interface {
 	Tracker() tracker.Store
 	Outbox() bus.Outbox
 	Agents() agent.Store
+	Commits() conductor.Store
 	Members() servicegroup.Driver
 	Records() drover.RecordStore
 	Notifier() store.Notifier

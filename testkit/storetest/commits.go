@@ -12,7 +12,7 @@ import (
 	"github.com/drover-cloud/drover/testkit"
 )
 
-// commits checks the records of a conductor, where a store has them.
+// commits checks the records of conductors.
 func commits(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	run(t, open, []check{
 		{"put once, get", commitOnce},
@@ -21,17 +21,8 @@ func commits(t *testing.T, open func(t testing.TB) testkit.Stores) {
 	})
 }
 
-func (r *rig) commits() conductor.Store {
-	r.t.Helper()
-	c, ok := r.Stores.(interface{ Commits() conductor.Store })
-	if !ok {
-		r.t.Skip("no Commits")
-	}
-	return c.Commits()
-}
-
 func commitOnce(r *rig) {
-	k := r.commits()
+	k := r.Commits()
 	c := conductor.Commit{ID: "a", Host: "h1", Result: []byte("{\"x\":\"é\x00\"}")}
 	put := func(ctx context.Context, tx store.Tx) error { return k.Put(ctx, tx, c) }
 	in(r.t, r, put)
@@ -49,7 +40,7 @@ func commitOnce(r *rig) {
 }
 
 func commitUndone(r *rig) {
-	k := r.commits()
+	k := r.Commits()
 	_ = failing(r.t, r, func(ctx context.Context, tx store.Tx) error {
 		return errors.Join(k.Put(ctx, tx, conductor.Commit{ID: "a", Host: "h1", Result: []byte("x")}), errUndo)
 	})
@@ -62,7 +53,7 @@ func commitUndone(r *rig) {
 }
 
 func commitPurge(r *rig) {
-	k := r.commits()
+	k := r.Commits()
 	for n := range 5 {
 		if n == 3 {
 			r.pass(r.soon())
