@@ -45,7 +45,7 @@ func (p *pool) admit(r *request) error {
 	defer p.mu.Unlock()
 	if r.ep.Unbound {
 		p.live[r.m.ID] = r
-		p.b.spawn("bus/"+r.m.Topic+"/"+r.m.ID, r.run)
+		p.start(r)
 		return nil
 	}
 	s := p.senders[r.m.Wire.From]
@@ -104,8 +104,10 @@ func (p *pool) serve() {
 }
 
 func (p *pool) start(r *request) {
-	r.sender.running++
-	p.free--
+	if r.sender != nil {
+		r.sender.running++
+		p.free--
+	}
 	p.b.enter()
 	p.b.env.Go("bus/"+r.m.Topic+"/"+r.m.ID, r.run)
 }

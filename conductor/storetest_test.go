@@ -71,10 +71,11 @@ var unfit = map[string][]string{
 		"leases/rollback_leaves_nothing", "ledger/take_2:_the_store's_future", "tracker/trk-49_in_the_caller's_transaction",
 		"settings/st-80_settings:_kept,_answered,_hinted",
 	},
-	"judges a result before the commit": {"tx/st-05_now", "waits/st-123_joins:_the_end_is_told"},
-	"sends more than 512 KiB":           {"tx/st-10_values"},
-	"wants a store that is not served":  {"agents/", "commits/"},
-	"wants turns steered by a job":      {"queues/st-70_queues_of_the_job_store"},
+	"reads several rows as of one moment": {"tracker/trk-22_move"},
+	"judges a result before the commit":   {"tx/st-05_now", "waits/st-123_joins:_the_end_is_told"},
+	"sends more than 512 KiB":             {"tx/st-10_values"},
+	"wants a store that is not served":    {"agents/", "commits/"},
+	"wants turns steered by a job":        {"queues/st-70_queues_of_the_job_store"},
 }
 
 func TestStore(t *testing.T) {

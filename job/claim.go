@@ -119,6 +119,9 @@ func (m *Manager) claimed(c *Claim, got *Claimed, err error) {
 	m.hold = len(got.Rows) >= c.Max && slices.ContainsFunc(got.Rows, func(r Row) bool { return !r.handedOn() }) // what claims find first is what hand-ons could have started
 	m.more = m.more || got.More || len(got.Rows) >= c.Max
 	m.cancels = m.cancels || got.Cancels
+	if m.remote && len(got.Rows) > 0 && !m.tick.IsZero() {
+		m.empties, m.tick = 0, earliest(m.tick, m.env.Clock.Now().Add(m.cfg.Poll))
+	}
 	if got.Sweep || got.Due {
 		m.tick = time.Time{}
 	}
