@@ -1,6 +1,7 @@
 package clienttest
 
 import (
+	"os"
 	"testing"
 
 	"github.com/apache/cloudstack-go/v2/cloudstack"
@@ -80,5 +81,41 @@ func onLibvirt(t *testing.T, c *cloudstack.CloudStackClient, d *libvirt.Driver, 
 	}
 	if got := state(t, c, vm.Id); got != "absent" {
 		t.Errorf("an expunged machine is %s", got)
+	}
+}
+
+// TestLibvirtMove moves a machine that runs from one QEMU host to another.
+func TestLibvirtMove(t *testing.T) {
+	one := testkit.StartLibvirtd(t, testkit.LibvirtdOptions{})
+	two := testkit.StartLibvirtd(t, testkit.LibvirtdOptions{Hostname: "two", HostUUID: "5ad1b0de-0000-4000-8000-000000000002"})
+	uri := func(d *testkit.Libvirtd) string { return "qemu:///session?socket=" + d.Socket + "&bridge=none" }
+	s := start(t, "-data", t.TempDir(), "-hypervisor", "one="+uri(one)+",two="+uri(two))
+	c := s.client()
+	w := look(t, c)
+	vm, err := c.VirtualMachine.DeployVirtualMachine(deployParams(c, w, "mover"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, moves := vm.Hostname, 1
+	if os.Getenv("DROVER_LONG") != "" {
+		moves = 4
+	}
+	for range moves {
+		moved, err := c.VirtualMachine.MigrateVirtualMachine(c.VirtualMachine.NewMigrateVirtualMachineParams(vm.Id))
+		if err != nil || moved.State != "Running" || moved.Hostname == at {
+			t.Fatalf("from %s: %+v, %v", at, moved, err)
+		}
+		for name, d := range map[string]*testkit.Libvirtd{"one": one, "two": two} {
+			drv, err := libvirt.New(libvirt.Config{URI: "qemu:///session", Socket: d.Socket})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := drv.Get(t.Context(), vm.Id)
+			if on := err == nil && got.Power == hypervisor.On; on != (name == moved.Hostname) {
+				t.Errorf("at %s it is %v, %v", name, got.Power, err)
+			}
+			_ = drv.Close()
+		}
+		at = moved.Hostname
 	}
 }

@@ -34,6 +34,21 @@ func ParseHosts(s string) (hosts []RealHost, err error) {
 	return hosts, nil
 }
 
+// NameHost names a host by its URI: h for qemu+tcp://h/system, else qemu-system for qemu:///system.
+func NameHost(uri string) (RealHost, error) {
+	u, err := url.Parse(uri)
+	if err != nil {
+		return RealHost{}, errors.New("want a URI of libvirt, as qemu:///system")
+	}
+	kind, _, _ := strings.Cut(u.Scheme, "+")
+	label, _, _ := strings.Cut(strings.ToLower(u.Hostname()), ".")
+	hosts, err := ParseHosts(cmp.Or(label, kind+strings.ReplaceAll(u.Path, "/", "-")) + "=" + uri)
+	if err != nil {
+		return RealHost{}, err
+	}
+	return hosts[0], nil
+}
+
 // driverOf is the configuration of the driver of a host, and the bridge of its machines' ports.
 func driverOf(uri string) (cfg libvirt.Config, bridge string, err error) {
 	u, err := url.Parse(uri)
@@ -136,6 +151,19 @@ func (c *Cloud) enrol(ctx context.Context, h hostRow) error {
 		h.base, h.Cluster = base{ID: c.env.NewID(), Created: q.now, Version: 1}, clusters[0].ID
 		return q.insert(ctx, &h)
 	})
+}
+
+// reached is how the daemons of other hosts reach this one's, and where memory of machines goes that move there. That of a host
+// reached by a socket is on the same machine.
+func (h hostRow) reached() (daemon, memory string) {
+	u, err := url.Parse(h.URL)
+	if err != nil || h.URL == "" {
+		return "", ""
+	}
+	if u.RawQuery = ""; u.Host != "" {
+		daemon = u.String()
+	}
+	return daemon, "tcp://" + h.Address
 }
 
 // ports are the machine's on a host, which may have a bridge of its own for all, or none.

@@ -121,7 +121,17 @@ func (c *Cloud) moveGuest(ctx context.Context, m *move) error {
 	if !ok {
 		return dispatch.Errorf(dispatch.Unsupported, "host %s cannot move machines", m.From)
 	}
-	going, err := able.Migrate(ctx, m.VM, hypervisor.MigrateSpec{ToHost: m.To, Target: to, Epoch: epoch(ctx)})
+	target, err := to.Info(ctx)
+	if err != nil {
+		return failed(ctx, err)
+	}
+	row, err := hostByID(ctx, c.bun, m.To)
+	if err != nil {
+		return err
+	}
+	spec := hypervisor.MigrateSpec{ToHost: target.ID, Target: to, Epoch: epoch(ctx)}
+	spec.To, spec.TransferURI = row.reached()
+	going, err := able.Migrate(ctx, m.VM, spec)
 	if err == nil {
 		err = going.Wait(ctx)
 	}

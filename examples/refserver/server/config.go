@@ -96,6 +96,11 @@ func Parse(args []string, getenv func(string) string, seed []byte, usage io.Writ
 		cfg.Hosts = append(cfg.Hosts, hosts...)
 		return err
 	})
+	fs.Func("libvirt", "URI of one host that libvirt runs, as qemu:///system; its name is made of that", func(s string) error {
+		host, err := cloud.NameHost(s)
+		cfg.Hosts = append(cfg.Hosts, host)
+		return err
+	})
 	fs.IntVar(&cfg.SimHosts, "sim-hosts", 2, "simulated hosts")
 	fs.DurationVar(&cfg.SimLatency, "sim-latency", 300*time.Millisecond, "how long a simulated host takes to start, stop or reboot a machine")
 	fs.Func("sim-fault", "op:match:effect, as start:name=fail*:capacity; repeatable", func(s string) error {

@@ -84,7 +84,7 @@ func TestStart(t *testing.T) {
 			{"data", file + "/x"}, {"db", "mysql://x"}, {"db", "sqlite:"}, {"db", "sqlite:" + t.TempDir()},
 			{"master-key", file}, {"master-key", file + ".missing"}, {"seed", file}, {"seed", file + ".missing"},
 			{"hypervisor", "qemu:///system"}, {"hypervisor", "A=qemu:///system"}, {"hypervisor", "a=xen:///system"}, {"hypervisor", "a=qemu+ssh://h/system"}, {"hypervisor", "a=qemu:///system?x=y"},
-			{"hypervisor", "a=test:///default?socket=" + file + ".missing"}, {"sim-hosts", "0"}, {"sim-hosts", "many"}, {"sim-latency", "-1s"}, {"sim-latency", "soon"},
+			{"hypervisor", "a=test:///default?socket=" + file + ".missing"}, {"libvirt", "xen:///system"}, {"libvirt", "qemu+tcp://10.0.0.1/system"}, {"sim-hosts", "0"}, {"sim-hosts", "many"}, {"sim-latency", "-1s"}, {"sim-latency", "soon"},
 			{"sim-fault", "start"}, {"sim-fault", "explode:*:error"}, {"sim-fault", "start:name=[:error"}, {"sim-fault", "start:*:slow=x"},
 			{"workers", "0"}, {"hold", "26s"}, {"max-holds", "0"}, {"drain", "-1s"}, {"drain-delay", "2m"}, {"job-retention", "1s"}, {"dev-key", "nocolon"}, {"migrate", "maybe"},
 			{"nonsense", "1"}, {"tls-key", file}, {"tls-client-ca", file}, {"rate", "-1"}, {"burst", "0"}, {"expunge-delay", "-1s"}, {"trusted-proxy", "x"}, {"enforce-timestamps", "=perhaps"}, {"node", "@" + file + ".missing"},
