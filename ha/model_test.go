@@ -147,3 +147,42 @@ func TestModel(t *testing.T) {
 		t.Error("50 seeds found nothing")
 	})
 }
+
+// TestPatience: hosts that live, over a network that loses beats, and that pause for as long as the timing allows.
+func TestPatience(t *testing.T) {
+	hosts, span := 50, 6*time.Hour
+	if os.Getenv("DROVER_LONG") != "" {
+		hosts, span = 1000, 24*time.Hour
+	}
+	l := newLab(t, hosts, Policy{Fencer: true})
+	l.plain = true
+	l.probe = func(string) []Finding { return findings(Unknown) } // nobody can say that they live
+	rng := rand.New(rand.NewPCG(53, 53))
+	paused := make([]time.Time, hosts)
+	suspected := 0
+	for range span / time.Second {
+		l.pass(time.Second)
+		second := int(l.s.Store.Unix())
+		for i := range hosts {
+			if rng.IntN(3600) == 0 {
+				paused[i] = l.now.Add(6 * time.Second)
+			}
+			if (second+i)%2 == 0 && !paused[i].After(l.now) && rng.IntN(100) > 0 {
+				l.beat(i)
+			}
+		}
+		for _, x := range l.step() {
+			switch {
+			case count([]string{x}, ">fencing") > 0, count([]string{x}, ">condemned") > 0:
+				t.Fatalf("+%v: %s", l.s.Store.Sub(storeStart), x)
+			case count([]string{x}, ">suspect") > 0:
+				suspected++
+			}
+		}
+		l.log = l.log[:0]
+	}
+	t.Logf("%d hosts for %v: %d suspected, none condemned", hosts, span, suspected)
+	if suspected == 0 {
+		t.Error("nobody was ever suspected: the network is too good")
+	}
+}
