@@ -1,6 +1,7 @@
 package libvirt_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,6 +55,13 @@ func TestConsoleAndAgent(t *testing.T) {
 	is(t, v.PingGuest(t.Context(), liveID(1)), hypervisor.ErrState)
 	ok(t, v.Start(t.Context(), liveID(1), hypervisor.StartOptions{}))
 	if b, err := v.ConsoleLog(t.Context(), liveID(1), 10); err != nil || len(b) > 10 {
+		t.Errorf("%q %v", b, err)
+	}
+	log, err := os.OpenFile(filepath.Join(d.Dir, "lib", liveID(1)+".log"), os.O_APPEND|os.O_WRONLY, 0) // which QEMU has made
+	ok(t, err)
+	_, err = log.WriteString("the end")
+	ok(t, errors.Join(err, log.Close()))
+	if b, err := v.ConsoleLog(t.Context(), liveID(1), 3); err != nil || string(b) != "end" {
 		t.Errorf("%q %v", b, err)
 	}
 	start := time.Now()
