@@ -38,7 +38,7 @@ type guest struct {
 	Epoch       int64
 	Mode        string
 	Fenced      bool // Epoch is a fence's: only a higher one starts it
-	VCPUs       int // of the process
+	VCPUs       int  // of the process
 	MemoryMiB   int64
 	Booted      time.Time // the process
 	Autostart   bool
