@@ -9,12 +9,13 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
-	"github.com/drover-cloud/drover/conductor"
+	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/hypervisor"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
 	"github.com/drover-cloud/drover/servicegroup"
 	"github.com/drover-cloud/drover/syncqueue"
+	"github.com/drover-cloud/drover/testkit"
 )
 
 type startVM struct{ ID string }
@@ -33,8 +34,7 @@ func (n *net) controller() *job.Manager {
 
 func TestAgent(t *testing.T) {
 	bubble(t, "conductor-02 a host without a store", func(n *net) {
-		denied := conductor.Deny(quiet)
-		denied.OnDenied(func(text string) { n.Error(text) })
+		var _ job.DB = testkit.Deny(n) // what this process has for a store: whoever calls it fails the test
 		n.server("s1", nil)
 		n.server("s2", nil)
 		ctl := n.controller()
@@ -90,6 +90,34 @@ func TestAgent(t *testing.T) {
 		}
 		n.same("denials", n.log.count("msg=denied"), 0)
 		n.same("errors", n.log.count("level=ERROR"), 0)
+	})
+}
+
+func TestReporter(t *testing.T) {
+	bubble(t, "conductor-22 a reporter survives", func(n *net) {
+		n.server("s1", nil)
+		c := n.client("h1", nil)
+		group, err := servicegroup.New(servicegroup.Config{Env: n.env("h1"), Driver: c.Members(), BeatOnly: true})
+		if err != nil {
+			n.Fatal(err)
+		}
+		n.run(group)
+		time.Sleep(time.Minute)
+		c.wire.bend(func(m *bus.Message) bool { return m.Wire.Kind == bus.KindCall })
+		time.Sleep(3 * time.Minute)
+		n.same("disconnected", n.log.count("msg=disconnected"), 1)
+		c.wire.bend(nil)
+		time.Sleep(time.Minute)
+		n.same("recovered", n.log.count("msg=recovered"), 1)
+		if err := n.db.Members().(servicegroup.Forgetter).Forget(context.Background(), "drover", "h1", false); err != nil {
+			n.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		n.same("record gone", n.log.count("own record is gone"), 1)
+		all, err := n.db.Members().Members(context.Background(), "drover")
+		if err != nil || len(all) != 1 || all[0].Age > 11*time.Second {
+			n.Errorf("members: %+v, %v", all, err)
+		}
 	})
 }
 

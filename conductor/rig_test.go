@@ -2,7 +2,6 @@ package conductor_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"strings"
@@ -24,9 +23,10 @@ import (
 // net is a memory store, servers on it, and hosts.
 type net struct {
 	testing.TB
-	hub hub.Hub
-	db  *memory.Store
-	log *lines
+	hub   hub.Hub
+	db    *memory.Store
+	log   *lines
+	bends sync.Mutex // one message at a time is judged
 }
 
 // bubble runs f in virtual time.
@@ -73,6 +73,7 @@ func (n *net) env(name string) drover.Env {
 // wire is a node's transport, whose sends a test bends.
 type wire struct {
 	bus.Transport
+	bends *sync.Mutex
 	mu    sync.Mutex
 	on    func(m *bus.Message) (drop bool)
 	calls []string // of this node, as namespace/method
@@ -85,8 +86,6 @@ func (w *wire) bend(on func(m *bus.Message) (drop bool)) {
 	w.on = on
 }
 
-var errDropped = errors.New("dropped")
-
 func (w *wire) Send(ctx context.Context, m *bus.Message) error {
 	w.mu.Lock()
 	on := w.on
@@ -95,10 +94,16 @@ func (w *wire) Send(ctx context.Context, m *bus.Message) error {
 		w.bytes = append(w.bytes, len(m.Body))
 	}
 	w.mu.Unlock()
-	if on != nil && on(m) {
+	if on != nil && w.drops(on, m) {
 		return nil // as if it had been taken
 	}
 	return w.Transport.Send(ctx, m)
+}
+
+func (w *wire) drops(on func(m *bus.Message) bool, m *bus.Message) bool {
+	w.bends.Lock()
+	defer w.bends.Unlock()
+	return on(m)
 }
 
 // Peer is the transport's.
@@ -131,7 +136,7 @@ type node struct {
 
 func (n *net) node(name string) *node {
 	n.Helper()
-	x := &node{wire: &wire{Transport: n.hub.Open(name)}}
+	x := &node{wire: &wire{Transport: n.hub.Open(name), bends: &n.bends}}
 	x.Bus = bus.New(x.wire, bus.Config{Env: n.env(name)})
 	x.stop = n.run(x.Bus)
 	if err := x.Ready(context.Background()); err != nil {
