@@ -36,7 +36,7 @@ func (r rules) Ready(e *sched.Entry, _ time.Time) (bool, time.Time) {
 	case e.IsOp() && e.Op == opBegin:
 		return r.w.opener == nil && !lifeOf(e).node.cut.any(), time.Time{}
 	case e.IsOp() && !e.InTx:
-		return !(r.w.alone && r.w.opener != nil) && !lifeOf(e).node.cut.any(), time.Time{}
+		return (!r.w.alone || r.w.opener == nil) && !lifeOf(e).node.cut.any(), time.Time{}
 	}
 	return true, time.Time{}
 }

@@ -141,21 +141,21 @@ func TestErrorTable(t *testing.T) {
 
 			// outside the caller's role: a command that is not there, for CloudStack's clients
 			n.as(alice, "listHosts", nil).fails(w.T, 432, 9999)
-			if r, v := user.v1("POST", "/v1/commands/listHosts", "{}"); r.StatusCode != 403 || v["code"] != "forbidden" {
+			if r, v := user.v1("POST", "/v1/commands/listHosts", "{}"); r.StatusCode != http.StatusForbidden || v["code"] != "forbidden" {
 				w.T.Errorf("outside the role: %d %v", r.StatusCode, v)
 			}
 			n.send("POST", params{"command": "login", "username": "alice", "password": "wrong", "response": "json"}).fails(w.T, 531, 4365)
 			n.send("POST", sign(params{"command": "listZones"}, "wrong")).fails(w.T, 401, 0)
-			if r, v := n.v1("GET", "/v1/vms", "", "Authorization", "Bearer testkey.wrong"); r.StatusCode != 401 || v["code"] != "unauthenticated" {
+			if r, v := n.v1("GET", "/v1/vms", "", "Authorization", "Bearer testkey.wrong"); r.StatusCode != http.StatusUnauthorized || v["code"] != "unauthenticated" {
 				w.T.Errorf("unauthenticated: %d %v", r.StatusCode, v)
 			}
 			n.do("PUT", "/client/api?command=listZones", "").fails(w.T, 405, 9999)
-			if r, v := n.v1("GET", "/v1/commands/stopVirtualMachine", ""); r.StatusCode != 405 || v["code"] != "method" {
+			if r, v := n.v1("GET", "/v1/commands/stopVirtualMachine", ""); r.StatusCode != http.StatusMethodNotAllowed || v["code"] != "method" {
 				w.T.Errorf("method: %d %v", r.StatusCode, v)
 			}
 			big := strings.Repeat("x", 1<<20)
 			n.do("POST", "/client/api", "command=listZones&name="+big).fails(w.T, 413, 9999)
-			if r, v := n.v1("POST", "/v1/commands/listZones", `{"name":"`+big+`"}`); r.StatusCode != 413 || v["code"] != "too-large" {
+			if r, v := n.v1("POST", "/v1/commands/listZones", `{"name":"`+big+`"}`); r.StatusCode != http.StatusRequestEntityTooLarge || v["code"] != "too-large" {
 				w.T.Errorf("body: %d %v", r.StatusCode, v)
 			}
 
@@ -190,7 +190,7 @@ func TestErrorTable(t *testing.T) {
 			if a := n.call("listZones", nil); a.status != 200 {
 				a.fails(t, 429, 4545)
 				r, v := n.v1("POST", "/v1/commands/listZones", "{}")
-				if r.StatusCode != 429 || v["code"] != "rate" || r.Header.Get("Retry-After") == "" {
+				if r.StatusCode != http.StatusTooManyRequests || v["code"] != "rate" || r.Header.Get("Retry-After") == "" {
 					t.Errorf("%d %v", r.StatusCode, v)
 				}
 				return
