@@ -41,10 +41,10 @@ func appendValue(b []byte, v reflect.Value, depth int) ([]byte, error) {
 	if !v.IsValid() {
 		return append(b, "null"...), nil
 	}
-	switch t := v.Type(); {
-	case t == timeType:
+	switch v.Type() {
+	case timeType:
 		return appendTime(b, v.Interface().(time.Time)), nil
-	case t == errorType:
+	case errorType:
 		if v.IsNil() {
 			return append(b, "null"...), nil
 		}
@@ -186,10 +186,10 @@ func (d *decoder) value(raw json.RawMessage, v reflect.Value, depth int) error {
 		v.SetZero()
 		return nil
 	}
-	switch t := v.Type(); {
-	case t == timeType:
+	switch v.Type() {
+	case timeType:
 		return setTime(raw, v)
-	case t == errorType:
+	case errorType:
 		var s string
 		if err := json.Unmarshal(raw, &s); err != nil {
 			return errors.New("not a text")

@@ -18,22 +18,22 @@ type faces struct {
 }
 
 // Jobs is a job.Store and job.Finisher.
-func (s faces) Jobs() job.Store { return jobs{s.f} }
+func (s faces) Jobs() job.Store { return jobs(s) }
 
 // Queues are the lines of jobs.
-func (s faces) Queues() syncqueue.Store { return queues{s.f} }
+func (s faces) Queues() syncqueue.Store { return queues(s) }
 
 // Leases are sessions and named leases.
-func (s faces) Leases() lease.Store { return leases{s.f} }
+func (s faces) Leases() lease.Store { return leases(s) }
 
 // Ledger is of due times.
-func (s faces) Ledger() lease.LedgerStore { return ledger{s.f} }
+func (s faces) Ledger() lease.LedgerStore { return ledger(s) }
 
 // Tracker is of hosts and claims on them.
-func (s faces) Tracker() tracker.Store { return trackers{s.f} }
+func (s faces) Tracker() tracker.Store { return trackers(s) }
 
 // Outbox keeps events of transactions.
-func (s faces) Outbox() bus.Outbox { return outbox{s.f} }
+func (s faces) Outbox() bus.Outbox { return outbox(s) }
 
 // inner are a node's own stores, by the name of their table.
 type inner map[string]any

@@ -41,7 +41,6 @@ type wakes struct {
 
 	mu     sync.Mutex
 	topics map[string]*heard
-	told   bool // to all servers, since the last new topic
 	poke   chan struct{}
 }
 

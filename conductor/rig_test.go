@@ -2,7 +2,6 @@ package conductor_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -311,5 +310,3 @@ func (n *net) same(what string, got, want any) {
 		n.Fatalf("%s: got %s, want %s", what, g, w)
 	}
 }
-
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
