@@ -17,6 +17,7 @@ const (
 type clocks struct {
 	mu    sync.Mutex
 	peers map[string]*peerClock
+	jumps int64 // of our own clock, that the samples are of
 }
 
 type peerClock struct {
@@ -28,9 +29,13 @@ type peerClock struct {
 type sample struct{ offset, at int64 }
 
 // offset notes a message of a peer, sent and received in nanoseconds of their own clocks, and gives what to add to its deadline.
-func (c *clocks) offset(from string, inc, clock, sent, received int64) int64 {
+// jumps are those of our clock so far: what was measured before one says nothing any more.
+func (c *clocks) offset(from string, inc, clock, sent, received, jumps int64) int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if jumps != c.jumps {
+		c.peers, c.jumps = nil, jumps
+	}
 	p := c.peers[from]
 	if p == nil || p.inc != inc || p.clock != clock {
 		if c.peers == nil || len(c.peers) >= clockPeers {

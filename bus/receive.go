@@ -91,7 +91,8 @@ func (b *Bus) admit(m *Message) error {
 	if m.Wire.Sent != 0 && m.Wire.Deadline != 0 {
 		offset := int64(0)
 		if m.Wire.From != b.node {
-			offset = b.clocks.offset(m.Wire.From, m.Wire.Inc, m.Wire.Clock, m.Wire.Sent, now.UnixNano())
+			nanos, jumps := b.stamp.read(now)
+			offset = b.clocks.offset(m.Wire.From, m.Wire.Inc, m.Wire.Clock, m.Wire.Sent, nanos, jumps)
 		}
 		left := time.Duration(m.Wire.Deadline + offset - now.UnixNano())
 		if left <= 0 {

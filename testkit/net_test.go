@@ -159,6 +159,24 @@ func TestBus(t *testing.T) {
 			}
 		})
 	})
+	t.Run("bus-48 clocks jump", func(t *testing.T) {
+		testkit.Explore(t, 10, func(w *testkit.World) {
+			c := newTalk(w)
+			nodes := []*testkit.Node{w.Node("a", c.node), w.Node("b", c.node)}
+			w.Advance(time.Second)
+			for i, jump := range []time.Duration{time.Hour, -time.Hour, 5 * time.Minute, 0} {
+				for _, n := range nodes { // of who calls, and of who is called
+					n.Skew(jump, 1)
+					for range 3 {
+						if _, err := c.bus("a").Call(w.T.Context(), &bus.Message{Topic: "svc", Node: "b"}, bus.Timeout(2*time.Second)); err != nil {
+							w.T.Errorf("jump %d of %s: %v", i, n.Name(), err)
+						}
+					}
+					w.Advance(time.Second)
+				}
+			}
+		})
+	})
 	t.Run("bus-61 the outbox", func(t *testing.T) {
 		testkit.Explore(t, 40, func(w *testkit.World) {
 			c := newTalk(w)
