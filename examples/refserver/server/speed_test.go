@@ -161,6 +161,11 @@ func thousandHolds(t testing.TB) (used int64, polls float64) {
 	n.until(func() bool { return n.face.Holds() == clients })
 	used = memory() - before
 	waiting := rest()
+	for range 2 { // what the server does every few seconds falls into one time or the other
+		if waiting > idle+2 {
+			waiting = min(waiting, rest())
+		}
+	}
 	t.Logf("%d KiB for %d waiting clients; %d queries in 2 s, %d without them", used>>10, clients, waiting, idle)
 	n.call("cancelAsyncJob", params{"jobid": job}).ok(t)
 	for _, c := range conns {
