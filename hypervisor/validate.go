@@ -6,6 +6,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxRaw is the largest Spec.Raw in bytes.
@@ -110,6 +111,7 @@ func under(p string, roots []string) bool {
 	return false
 }
 
+// containsControl says whether s has control characters, or what a document in XML cannot hold.
 func containsControl(s string) bool {
-	return strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f })
+	return !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r == 0x7f || r == 0xfffe || r == 0xffff })
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -36,42 +37,61 @@ func FuzzDefine(f *testing.F) {
 	f.Add("web-1", "/images/a.qcow2", "qcow2", "virtio", "br0", "02:00:0a:01:01:0a", "e1000", true)
 	f.Add("a<b", "/images/a&b\"'.raw", "raw", "", "br0'/>", "02-00-0a-01-01-0a", "", false)
 	f.Add("x", "/images/]]>", "raw", "x/><y", "b", "0200.0a01.010a", "virtio\x00", true)
+	f.Fuzz(checkDefine)
+}
+
+// checkDefine defines a machine of such strings.
+func checkDefine(t *testing.T, name, path, format, bus, bridge, mac, model string, console bool) {
 	rules := hypervisor.Rules{DiskRoots: []string{"/images"}}
 	plain := hypervisor.Spec{ID: "00000000-0000-4000-8000-000000000001", Name: "plain", VCPU: 2, MemoryMiB: 64,
 		Disks: []hypervisor.Disk{{Path: "/images/x", Format: "raw"}}, NICs: []hypervisor.NIC{{Bridge: "br0", MAC: "02:00:0a:01:01:0a"}}}
-	f.Fuzz(func(t *testing.T, name, path, format, bus, bridge, mac, model string, console bool) {
-		s := plain
-		s.Name, s.Console, s.Agent = name, console, console
-		s.Disks = []hypervisor.Disk{{Path: path, Format: format, Bus: bus}}
-		s.NICs = []hypervisor.NIC{{Bridge: bridge, MAC: mac, Model: model}}
-		if err := s.Validate(rules); err != nil {
-			if !errors.Is(err, hypervisor.ErrInvalid) {
-				t.Error(err)
+	s := plain
+	s.Name, s.Console, s.Agent = name, console, console
+	s.Disks = []hypervisor.Disk{{Path: path, Format: format, Bus: bus}}
+	s.NICs = []hypervisor.NIC{{Bridge: bridge, MAC: mac, Model: model}}
+	if err := s.Validate(rules); err != nil {
+		if !errors.Is(err, hypervisor.ErrInvalid) {
+			t.Error(err)
+		}
+		return
+	}
+	rec := record{Epoch: 7, Mode: modeStarted}
+	doc, err := describe(s, qemuHost, rec, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := plain
+	same.Console, same.Agent = console, console
+	want, err := describe(same, qemuHost, rec, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := elements(t, doc), elements(t, want); got != want {
+		t.Errorf("%d elements, want %d: %s", got, want, doc)
+	}
+	var dom libvirtxml.Domain
+	if err := dom.Unmarshal(doc); err != nil {
+		t.Fatal(err)
+	}
+	disk, nic := dom.Devices.Disks[0], dom.Devices.Interfaces[0]
+	if dom.Name != name || dom.UUID != s.ID || disk.Source.File.File != path || disk.Driver.Type != format || bus != "" && disk.Target.Bus != bus ||
+		nic.Source.Bridge.Bridge != bridge || nic.MAC.Address != mac || model != "" && nic.Model.Type != model {
+		t.Errorf("%+v became %s", s, doc)
+	}
+}
+
+func TestDefineStrings(t *testing.T) {
+	t.Run("hyp-18 whatever is in a Spec", func(t *testing.T) {
+		draw := rand.New(rand.NewPCG(18, 18))
+		parts := []string{"a", "B1", "<", ">", "&", "'", "\"", "]]>", "&amp;", "..", "/", "-", ".", "\x00", "\n", "é", "<!--", "</name>", "%s", " ", "\xff"}
+		pick := func(first string) string {
+			for range draw.IntN(4) {
+				first += parts[draw.IntN(len(parts))]
 			}
-			return
+			return first
 		}
-		rec := record{Epoch: 7, Mode: modeStarted}
-		doc, err := describe(s, qemuHost, rec, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		same := plain
-		same.Console, same.Agent = console, console
-		want, err := describe(same, qemuHost, rec, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, want := elements(t, doc), elements(t, want); got != want {
-			t.Errorf("%d elements, want %d: %s", got, want, doc)
-		}
-		var dom libvirtxml.Domain
-		if err := dom.Unmarshal(doc); err != nil {
-			t.Fatal(err)
-		}
-		disk, nic := dom.Devices.Disks[0], dom.Devices.Interfaces[0]
-		if dom.Name != name || dom.UUID != s.ID || disk.Source.File.File != path || disk.Driver.Type != format || bus != "" && disk.Target.Bus != bus ||
-			nic.Source.Bridge.Bridge != bridge || nic.MAC.Address != mac || model != "" && nic.Model.Type != model {
-			t.Errorf("%+v became %s", s, doc)
+		for n := range 3000 {
+			checkDefine(t, pick("a"), pick("/images/x"), []string{"raw", "qcow2", pick("")}[n%3], pick(""), pick("b"), "02:00:0a:01:01:0a", pick(""), n%2 == 0)
 		}
 	})
 }

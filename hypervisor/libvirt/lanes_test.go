@@ -179,6 +179,18 @@ func TestConnections(t *testing.T) {
 			t.Errorf("%d dials, %+v", f.dialled(), s)
 		}
 	})
+	bubble(t, "hyp-21 a listing that fails half-way is none", func(t *testing.T, f *fake, d *libvirt.Driver) {
+		f.set("a", on)
+		f.on(rpc.ConnectListAllDomains, func(rpc.Reply) (rpc.Args, error) {
+			if f.asked[rpc.ConnectListAllDomains] < 2 {
+				return rpc.Args{}.U32(0).U32(0), nil
+			}
+			return nil, &rpc.RemoteError{Code: 1, Domain: 10}
+		})
+		if vms, err := d.List(t.Context(), hypervisor.Filter{}); vms != nil || !errors.Is(err, hypervisor.ErrInternal) {
+			t.Error(vms, err)
+		}
+	})
 	bubble(t, "another host answers", func(t *testing.T, f *fake, _ *libvirt.Driver) {
 		d, err := libvirt.New(libvirt.Config{URI: "qemu:///session", Dial: f.dial, HostID: fakeID(1)})
 		if err != nil {

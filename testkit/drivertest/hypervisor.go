@@ -28,6 +28,7 @@ func Hypervisor(t *testing.T, open func(t testing.TB) hypervisor.Driver) {
 		{"hyp-15 snapshots", hypSnapshots},
 		{"hyp-16 ended context", hypEnded},
 		{"hyp-17 bad input", hypInvalid},
+		{"hyp-21 list while machines come and go", hypList},
 		{"hyp-22 events", hypEvents},
 		{"hyp-23 slow consumer of events", hypSlow},
 		{"hyp-24 close", hypClose},
@@ -297,4 +298,33 @@ func hypInvalid(t *testing.T, d hypervisor.Driver) {
 	if err != nil || slices.ContainsFunc(vms, func(hypervisor.VM) bool { return true }) {
 		t.Fatalf("left behind: %v %v", vms, err)
 	}
+}
+
+func hypList(t *testing.T, d hypervisor.Driver) {
+	define(t, d, spec(vmA, "a"))
+	stop, gone := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var err error
+		for n := 0; err == nil; n++ {
+			select {
+			case <-stop:
+				gone <- nil
+				return
+			default:
+			}
+			if _, err = d.Define(context.Background(), spec(vmB, "b")); err == nil {
+				err = d.Undefine(context.Background(), vmB)
+			}
+		}
+		gone <- err
+	}()
+	for range 30 {
+		vms, err := d.List(t.Context(), hypervisor.Filter{})
+		ok(t, err)
+		if len(vms) == 0 || vms[0].ID != vmA || len(vms) > 2 || len(vms) == 2 && vms[1].ID != vmB {
+			t.Errorf("list %+v", vms)
+		}
+	}
+	close(stop)
+	ok(t, <-gone)
 }
