@@ -25,7 +25,8 @@ type net struct {
 	hub   hub.Hub
 	db    *memory.Store
 	log   *lines
-	bends sync.Mutex // one message at a time is judged
+	bends sync.Mutex                      // one message at a time is judged
+	open  func(name string) bus.Transport // nil: the hub
 }
 
 // bubble runs f in virtual time.
@@ -136,7 +137,11 @@ type node struct {
 func (n *net) node(name string) *node {
 	n.Helper()
 	x := &node{wire: &wire{Transport: n.hub.Open(name), bends: &n.bends}}
-	x.Bus = bus.New(x.wire, bus.Config{Env: n.env(name)})
+	var t bus.Transport = x.wire
+	if n.open != nil {
+		t = n.open(name)
+	}
+	x.Bus = bus.New(t, bus.Config{Env: n.env(name)})
 	x.stop = n.run(x.Bus)
 	if err := x.Ready(context.Background()); err != nil {
 		n.Fatal(err)
