@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,14 +41,19 @@ func TestConformance(t *testing.T) {
 
 func TestConformanceKept(t *testing.T) {
 	drivertest.Hypervisor(t, func(t testing.TB) hypervisor.Driver {
-		return open(t, sim.Config{Times: fast(), State: file{filepath.Join(t.(*testing.T).TempDir(), "state")}})
+		return open(t, sim.Config{Times: fast(), State: &file{path: filepath.Join(t.(*testing.T).TempDir(), "state")}})
 	})
 }
 
 // file keeps a host in a file, for one process.
-type file struct{ path string }
+type file struct {
+	mu   sync.Mutex
+	path string
+}
 
-func (f file) Update(_ context.Context, _ string, g func([]byte) ([]byte, error)) error {
+func (f *file) Update(_ context.Context, _ string, g func([]byte) ([]byte, error)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	old, err := os.ReadFile(f.path)
 	if err != nil && !os.IsNotExist(err) {
 		return err

@@ -122,7 +122,6 @@ type user struct {
 	tr  *tracker.Tracker
 	env drover.Env
 	r   *rand.Rand
-	ids []string
 }
 
 func (u *user) act(ctx context.Context, k int) {

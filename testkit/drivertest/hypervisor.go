@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/drover-cloud/drover/hypervisor"
@@ -28,6 +29,7 @@ func Hypervisor(t *testing.T, open func(t testing.TB) hypervisor.Driver) {
 		{"hyp-15 snapshots", hypSnapshots},
 		{"hyp-16 ended context", hypEnded},
 		{"hyp-17 bad input", hypInvalid},
+		{"hyp-19 raw descriptions", hypRaw},
 		{"hyp-21 list while machines come and go", hypList},
 		{"hyp-22 events", hypEvents},
 		{"hyp-23 slow consumer of events", hypSlow},
@@ -256,12 +258,38 @@ func hypEnded(t *testing.T, d hypervisor.Driver) {
 	define(t, d, spec(vmA, "a"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
+	abilities := []error{}
+	if p, able := d.(hypervisor.Pauser); able {
+		abilities = append(abilities, p.Pause(ctx, vmA), p.Resume(ctx, vmA))
+	}
+	if r, able := d.(hypervisor.Rebooter); able {
+		abilities = append(abilities, r.Reboot(ctx, vmA, hypervisor.RebootOptions{}))
+	}
+	if r, able := d.(hypervisor.Resourcer); able {
+		_, err := r.Resources(ctx)
+		abilities = append(abilities, err)
+	}
+	if p, able := d.(hypervisor.Pinger); able {
+		abilities = append(abilities, p.Ping(ctx))
+	}
+	if s, able := d.(hypervisor.Saver); able {
+		abilities = append(abilities, s.Save(ctx, vmA), s.DropSaved(ctx, vmA))
+	}
+	if s, able := d.(hypervisor.Snapshotter); able {
+		_, err := s.Snapshots(ctx, vmA)
+		abilities = append(abilities, err, s.CreateSnapshot(ctx, vmA, hypervisor.SnapshotSpec{Name: "s"}), s.RevertSnapshot(ctx, vmA, "s"),
+			s.DeleteSnapshot(ctx, vmA, "s"))
+	}
+	if s, able := d.(hypervisor.Statser); able {
+		_, err := s.Stats(ctx, hypervisor.StatsQuery{})
+		abilities = append(abilities, err)
+	}
 	_, info := d.Info(ctx)
 	_, list := d.List(ctx, hypervisor.Filter{})
 	_, get := d.Get(ctx, vmA)
 	_, def := d.Define(ctx, spec(vmB, "b"))
-	for i, err := range []error{info, list, get, def, d.Undefine(ctx, vmA),
-		d.Start(ctx, vmA, hypervisor.StartOptions{}), d.Stop(ctx, vmA, hypervisor.StopOptions{})} {
+	for i, err := range append(abilities, info, list, get, def, d.Undefine(ctx, vmA),
+		d.Start(ctx, vmA, hypervisor.StartOptions{}), d.Stop(ctx, vmA, hypervisor.StopOptions{})) {
 		if !errors.Is(err, context.Canceled) || errors.Is(err, hypervisor.ErrOutcomeUnknown) {
 			t.Errorf("%d: %v", i, err)
 		}
@@ -277,6 +305,15 @@ func hypInvalid(t *testing.T, d hypervisor.Driver) {
 		{"ID", func(s *hypervisor.Spec) { s.ID = "A0000000-0000-4000-8000-00000000000a" }},
 		{"Name", func(s *hypervisor.Spec) { s.Name = "-a" }},
 		{"Name", func(s *hypervisor.Spec) { s.Name = "a<b" }},
+		{"Name", func(s *hypervisor.Spec) { s.Name = "a'/><x/>" }},
+		{"Name", func(s *hypervisor.Spec) { s.Name = "../../etc/passwd" }},
+		{"Name", func(s *hypervisor.Spec) { s.Name = "a\x00b" }},
+		{"Name", func(s *hypervisor.Spec) { s.Name = strings.Repeat("a", 10<<20) }},
+		{"ID", func(s *hypervisor.Spec) { s.ID = "../" + s.ID[3:] }},
+		{"Disks[0].Path", func(s *hypervisor.Spec) { s.Disks = []hypervisor.Disk{{Path: "/a\"/><x/>", Format: "raw"}} }},
+		{"NICs[0].Model", func(s *hypervisor.Spec) {
+			s.NICs = []hypervisor.NIC{{Bridge: "br0", MAC: "02:00:0a:01:01:0a", Model: "virtio'/>"}}
+		}},
 		{"VCPU", func(s *hypervisor.Spec) { s.VCPU = 4097 }},
 		{"MemoryMiB", func(s *hypervisor.Spec) { s.MemoryMiB = 0 }},
 		{"Epoch", func(s *hypervisor.Spec) { s.Epoch = -1 }},

@@ -337,7 +337,7 @@ func (o *open) pair(ctx context.Context, id string) (p book.Pair, found bool, er
 
 // counted rows of a workload on hosts, by ID.
 func (o *open) counted(ctx context.Context, workload string, hosts ...string) ([]tracker.Row, error) {
-	return o.claims(ctx, `WHERE host IN (?) AND workload = ? AND state IN ('held', 'committed') ORDER BY id`, bun.In(hosts), workload)
+	return o.claims(ctx, `WHERE host IN (?) AND workload = ? AND state IN ('held', 'committed') ORDER BY id`, bun.List(hosts), workload)
 }
 
 func orNotFound(err error, what string) error {
