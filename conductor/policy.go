@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/job"
@@ -73,30 +72,6 @@ func firstErr(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-// nodes are the names of sessions, by epoch: neither ever changes.
-type nodes struct {
-	mu sync.Mutex
-	of map[int64]string
-}
-
-const maxNodes = 100_000
-
-func (n *nodes) get(epoch int64) (string, bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	name, ok := n.of[epoch]
-	return name, ok
-}
-
-func (n *nodes) put(epoch int64, name string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.of == nil || len(n.of) >= maxNodes {
-		n.of = map[int64]string{}
-	}
-	n.of[epoch] = name
 }
 
 // session refuses a token that is not one of the host's sessions. One that does not exist is the store's to refuse.
