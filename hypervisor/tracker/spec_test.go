@@ -189,6 +189,7 @@ func TestWatch(t *testing.T) {
 				t.Error("claims waited for a watcher")
 			}
 			time.Sleep(3 * time.Minute)
+			synctest.Wait()
 			if fmt.Sprint(slow, len(seen)) != "[7 11] 5" {
 				t.Fatal(slow, seen)
 			}
