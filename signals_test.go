@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -179,6 +180,10 @@ func (c *child) end() (code int, by syscall.Signal) {
 }
 
 func TestSpecSignals(t *testing.T) {
+	// Under nohup SIGHUP is ignored, and children inherit that; what this process handles they have with its default action.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hup) })
 	for _, mode := range []string{"plain", "restore"} {
 		for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
 			id := map[string]string{"plain": "service-33 without Signals: ", "restore": "service-36 stop restores: "}[mode]

@@ -143,7 +143,7 @@ type Turn struct {
 type Finished struct {
 	Done    []bool
 	Started []Row
-	Awaited bool // a job of Moves that is final now may have been joined: Signal, in this transaction, finds out by whom
+	Awaited bool  // a job of Moves that is final now may have been joined: Signal, in this transaction, finds out by whom
 	Parked  []Row // of Moves with Park that are done, the rows as they are now, with Waits; nil: List tells
 }
 

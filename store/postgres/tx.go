@@ -34,7 +34,7 @@ type tx struct {
 		priority int
 		runAt    time.Time
 	}
-	later   []func(context.Context) error // own transactions after the commit
+	later []func(context.Context) error // own transactions after the commit
 }
 
 // rows is what statements answer; each is called per row.
