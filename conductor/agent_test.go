@@ -4,16 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
 
 	"github.com/drover-cloud/drover/bus"
+	"github.com/drover-cloud/drover/conductor"
 	"github.com/drover-cloud/drover/hypervisor"
 	"github.com/drover-cloud/drover/hypervisor/tracker"
 	"github.com/drover-cloud/drover/job"
+	"github.com/drover-cloud/drover/lease"
 	"github.com/drover-cloud/drover/servicegroup"
+	"github.com/drover-cloud/drover/store"
 	"github.com/drover-cloud/drover/syncqueue"
 	"github.com/drover-cloud/drover/testkit"
 )
@@ -34,23 +39,22 @@ func (n *net) controller() *job.Manager {
 
 func TestAgent(t *testing.T) {
 	bubble(t, "conductor-02 a host without a store", func(n *net) {
-		var _ job.DB = testkit.Deny(n) // what this process has for a store: whoever calls it fails the test
 		n.server("s1", nil)
 		n.server("s2", nil)
 		ctl := n.controller()
-		c := n.client("h1", nil)
-		jobs, err := job.New(job.Config{Env: n.env("h1"), DB: c.Client, Queues: map[string]int{"h1": 10}})
+		host := &process{local: testkit.Deny(n), remote: n.client("h1", nil).Client}
+		jobs, err := job.New(job.Config{Env: n.env("h1"), DB: host, Queues: map[string]int{"h1": 10}})
 		if err != nil {
 			n.Fatal(err)
 		}
 		job.Handle(jobs, "vm.start", agentJob, job.Retry(func() backoff.BackOff { return backoff.NewConstantBackOff(time.Second) }, 2))
 		n.run(jobs)
-		group, err := servicegroup.New(servicegroup.Config{Env: n.env("h1"), Driver: c.Members()})
+		group, err := servicegroup.New(servicegroup.Config{Env: n.env("h1"), Driver: host.Members()})
 		if err != nil {
 			n.Fatal(err)
 		}
 		n.run(group)
-		track, err := tracker.New(tracker.Config{Env: n.env("h1"), Tx: c.Client, Store: c.Tracker(),
+		track, err := tracker.New(tracker.Config{Env: n.env("h1"), Tx: host, Store: host.Tracker(),
 			Hosts: func(context.Context) ([]tracker.Host, error) { return []tracker.Host{{ID: "h1", Driver: fixed{}}}, nil }})
 		if err != nil {
 			n.Fatal(err)
@@ -90,12 +94,76 @@ func TestAgent(t *testing.T) {
 		}
 		n.same("denials", n.log.count("msg=denied"), 0)
 		n.same("errors", n.log.count("level=ERROR"), 0)
+		if host.asked() == 0 {
+			n.Error("the process's store was not asked for")
+		}
+	})
+	bubble(t, "conductor-02 a store too few is found", func(n *net) {
+		n.server("s1", nil)
+		told := 0
+		local := conductor.Deny(slog.New(slog.DiscardHandler))
+		local.OnDenied(func(string) { told++ })
+		host := &process{local: local, remote: n.client("h1", nil).Client, lacks: "Tracker"}
+		track, err := tracker.New(tracker.Config{Env: n.env("h1"), Tx: host, Store: host.Tracker(),
+			Hosts: func(context.Context) ([]tracker.Host, error) { return []tracker.Host{{ID: "h1", Driver: fixed{}}}, nil }})
+		if err != nil {
+			n.Fatal(err)
+		}
+		if _, err := track.Audit(context.Background(), "h1"); !errors.Is(err, conductor.ErrDenied) || told == 0 {
+			n.Errorf("an audit with the process's own store: %v, %d denials", err, told)
+		}
 	})
 }
 
+// process is a host's process that reaches for its local store, and takes what it gets in its place from the client.
+type process struct {
+	local  *conductor.Denied
+	remote *conductor.Client
+	lacks  string // what the client is not used for
+
+	mu sync.Mutex
+	n  int
+}
+
+// stores are those of a Denied and of a Client.
+type stores interface {
+	job.DB
+	Tracker() tracker.Store
+	Members() servicegroup.Driver
+	Queues() syncqueue.Store
+}
+
+func (p *process) of(what string) stores {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.n++; what == p.lacks {
+		return p.local
+	}
+	return p.remote
+}
+
+func (p *process) asked() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.n
+}
+
+func (p *process) InTx(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error {
+	return p.of("InTx").InTx(ctx, fn)
+}
+func (p *process) Jobs() job.Store              { return p.of("Jobs").Jobs() }
+func (p *process) Queues() syncqueue.Store      { return p.of("Queues").Queues() }
+func (p *process) Leases() lease.Store          { return p.of("Leases").Leases() }
+func (p *process) Notifier() store.Notifier     { return p.of("Notifier").Notifier() }
+func (p *process) Outbox() bus.Outbox           { return p.remote.Outbox() }
+func (p *process) Ledger() lease.LedgerStore    { return p.remote.Ledger() }
+func (p *process) Tracker() tracker.Store       { return p.of("Tracker").Tracker() }
+func (p *process) Members() servicegroup.Driver { return p.of("Members").Members() }
+
 func TestReporter(t *testing.T) {
 	bubble(t, "conductor-22 a reporter survives", func(n *net) {
-		n.server("s1", nil)
+		odd := &oddMembers{Driver: n.db.Members()}
+		n.server("s1", func(c *conductor.ServerConfig) { c.Stores = onlyMembers{odd} })
 		c := n.client("h1", nil)
 		group, err := servicegroup.New(servicegroup.Config{Env: n.env("h1"), Driver: c.Members(), BeatOnly: true})
 		if err != nil {
@@ -114,12 +182,46 @@ func TestReporter(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		n.same("record gone", n.log.count("own record is gone"), 1)
+		cut, back := n.log.count("msg=disconnected"), n.log.count("msg=recovered")
+		odd.set(errors.New("strange")) // no error that anybody knows
+		time.Sleep(3 * time.Minute)
+		n.same("disconnected again", n.log.count("msg=disconnected"), cut+1)
+		odd.set(nil)
+		time.Sleep(time.Minute)
+		n.same("recovered again", n.log.count("msg=recovered"), back+1)
 		all, err := n.db.Members().Members(context.Background(), "drover")
 		if err != nil || len(all) != 1 || all[0].Age > 11*time.Second {
 			n.Errorf("members: %+v, %v", all, err)
 		}
 	})
 }
+
+// oddMembers is a driver whose beats fail as they are told to.
+type oddMembers struct {
+	servicegroup.Driver
+	mu  sync.Mutex
+	err error
+}
+
+func (o *oddMembers) set(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.err = err
+}
+
+func (o *oddMembers) Beat(ctx context.Context, m servicegroup.Member) error {
+	o.mu.Lock()
+	err := o.err
+	o.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return o.Driver.Beat(ctx, m)
+}
+
+type onlyMembers struct{ d servicegroup.Driver }
+
+func (o onlyMembers) Members() servicegroup.Driver { return o.d }
 
 // agentJob does by its number all that a handler may do on a host.
 func agentJob(ctx context.Context, a startVM) (string, error) {

@@ -28,13 +28,20 @@ func (c *Client) read(ctx context.Context, space, method string, req request) (r
 	return c.call(ctx, c.cfg.Topic, space, method, req)
 }
 
-// send is a commit call: the same id until somebody answers.
-func (c *Client) send(ctx context.Context, live bool, req request) (reply, error) {
+// send is a commit call: the same id until somebody answers. An id that was refused as old, since this host has slept, has
+// surely not happened: another one is made.
+func (c *Client) send(ctx context.Context, live bool, req request) (rep reply, err error) {
 	topic := c.cfg.Topic
 	if live {
 		topic = c.live
 	}
-	return c.call(ctx, topic, spaceTx, callCommit, req)
+	for range 2 {
+		req.ID, req.At = c.env.NewID(), c.link.storeMilli()
+		if rep, err = c.call(ctx, topic, spaceTx, callCommit, req); err != nil || !rep.Stale {
+			break
+		}
+	}
+	return rep, err
 }
 
 // call repeats req until it is answered or its time is over.
@@ -85,7 +92,11 @@ func (c *Client) tries(ctx context.Context, m *bus.Message, limit time.Time, wri
 			if err := json.Unmarshal(answer, &rep); err != nil {
 				return rep, fmt.Errorf("%w: an answer that cannot be read: %w", errInvalid, err)
 			}
-			if rep.Doubt == "" {
+			c.link.tell(rep.Now)
+			switch {
+			case rep.Stale && maybe:
+				return rep, c.over(maybe, errStale)
+			case rep.Doubt == "":
 				return rep, nil
 			}
 			maybe, err = writes, errors.New(rep.Doubt)
@@ -139,6 +150,8 @@ type link struct {
 
 	mu     sync.Mutex
 	seen   time.Time   // last answer
+	told   time.Time   // the store's clock as an answer told it …
+	at     time.Time   // … then
 	lost   time.Time   // of the first failure after that; zero: none
 	warned time.Time   // last WARN
 	gone   bool        // calls failed for want of a server
@@ -159,6 +172,28 @@ func (l *link) up(now time.Time) {
 	l.c.log.Info("conductor found after " + now.Sub(lost).Round(time.Millisecond).String())
 	l.c.wakes.all()
 	l.c.wakes.hurry() // these may be other servers
+}
+
+// tell notes the store's clock.
+func (l *link) tell(now time.Time) {
+	if now.IsZero() {
+		return
+	}
+	at := l.c.env.Clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.told, l.at = now, at
+}
+
+// storeMilli is the store's clock by the last answer, not later than it is; 0: no answer yet.
+func (l *link) storeMilli() int64 {
+	now := l.c.env.Clock.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.told.IsZero() {
+		return 0
+	}
+	return l.told.Add(now.Sub(l.at)).UnixMilli()
 }
 
 // down notes that nobody answered, and says that there is no server at all.

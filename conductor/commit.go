@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/drover-cloud/drover/bus"
 	"github.com/drover-cloud/drover/store"
@@ -21,6 +22,8 @@ type opError struct {
 
 func (e *opError) Error() string { return e.err.Error() }
 func (e *opError) Unwrap() error { return e.err }
+
+var errStale = fmt.Errorf("conductor: the commit's id is older than records are kept: %w", store.ErrConflict)
 
 var errRace = errors.New("conductor: another server does the same commit")
 
@@ -82,6 +85,9 @@ func (s *Server) try(ctx context.Context, host string, req *request) (rep reply,
 			return err
 		case !errors.Is(err, store.ErrNotFound):
 			return err
+		case req.At != 0 && tx.Now().Sub(time.UnixMilli(req.At)) > keepFor: // it may have happened, and been forgotten
+			rep.Stale = true
+			return &opError{0, callCommit, errStale}
 		}
 		ops, err := w.all(ctx, req, &rep)
 		if err != nil || rep.Missed > 0 {
@@ -110,7 +116,7 @@ func (s *Server) answer(ctx context.Context, host string, rep reply, err error, 
 	switch {
 	case errors.As(err, &o):
 		s.tellDenied(ctx, host, o.what, err)
-		return reply{Now: rep.Now, Err: failureOf(o.err, o.at)}
+		return reply{Now: rep.Now, Err: failureOf(o.err, o.at), Stale: rep.Stale}
 	case decided:
 		return reply{Now: rep.Now, Err: failureOf(err, 0)}
 	}
@@ -159,6 +165,10 @@ func (w *work) prepare(ctx context.Context, d *done) error {
 		if raw, err = w.load(ctx, d); err != nil {
 			return err
 		}
+	} else if d.m.save != nil && minor >= 0 && raw != nil {
+		if raw, err = w.whole(ctx, d, raw); err != nil {
+			return err
+		}
 	}
 	if raw == nil {
 		return fmt.Errorf("%w: %s without arguments", errInvalid, d.m)
@@ -188,8 +198,28 @@ func (w *work) load(ctx context.Context, d *done) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
-	d.saved, err = d.op.Save.apply(raw)
+	if d.saved, err = d.op.Save.apply(raw); err == nil {
+		d.saved, err = d.m.back.restore(raw, d.saved, d.minor)
+	}
 	return d.saved, err
+}
+
+// whole is a row that an older client has sent in full, with the fields of the stored one that it does not know.
+func (w *work) whole(ctx context.Context, d *done, sent json.RawMessage) (json.RawMessage, error) {
+	s := d.m.save
+	a, err := d.m.args(sent, true)
+	if err != nil || s.version(a) == 0 { // a new row
+		return sent, err
+	}
+	row, err := s.load(ctx, d.inner, w.tx, s.key(a))
+	if err != nil {
+		return nil, err
+	}
+	raw, err := encode(row)
+	if err != nil {
+		return nil, err
+	}
+	return d.m.back.restore(raw, sent, d.minor)
 }
 
 // run does it, and looks whether the host may have what was found.

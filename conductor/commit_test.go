@@ -64,30 +64,6 @@ func TestCommit(t *testing.T) {
 			}
 		}
 	})
-	bubble(t, "conductor-27 commit records are purged", func(n *net) {
-		n.server("s1", all)
-		c := n.client("h1", nil)
-		var ids []string
-		c.wire.bend(func(m *bus.Message) bool {
-			ids = append(ids, m.ID)
-			return false
-		})
-		for i := range 50 {
-			n.in(c, func(ctx context.Context, tx store.Tx) error {
-				_, err := c.Jobs().Insert(ctx, tx, []job.Row{row(fmt.Sprint(i), "q")})
-				return err
-			})
-		}
-		count := func() (left int) {
-			n.in(n.db, func(ctx context.Context, tx store.Tx) (err error) {
-				left, err = n.db.Commits().Purge(ctx, tx, -time.Hour, 1000)
-				return errors.Join(err, nil)
-			})
-			return left
-		}
-		time.Sleep(12 * time.Minute)
-		n.same("records after 12 minutes", count(), 0)
-	})
 	bubble(t, "unknown outcome", func(n *net) {
 		s := n.server("s1", all)
 		c := n.client("h1", nil)

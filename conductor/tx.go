@@ -277,7 +277,7 @@ func (e *entry) op() op { return op{Store: e.m.store, Method: e.m.name, Args: e.
 
 // commit sends everything.
 func (t *tx) commit(ctx context.Context) error {
-	req := request{ID: t.c.env.NewID(), Hints: t.hints, Speaks: spoken{}}
+	req := request{Hints: t.hints, Speaks: spoken{}}
 	if len(t.ops) > maxOps {
 		return fmt.Errorf("%w: %d operations, at most %d", errInvalid, len(t.ops), maxOps)
 	}

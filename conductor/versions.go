@@ -77,10 +77,8 @@ func (b Back) port(raw json.RawMessage, minor int) (json.RawMessage, error) {
 	if len(b.Since) == 0 && len(b.Values) == 0 {
 		return raw, nil
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
+	v, err := loose(raw)
+	if err != nil {
 		return nil, err
 	}
 	for _, path := range sorted(b.Since) {
@@ -113,6 +111,56 @@ func (b Back) port(raw json.RawMessage, minor int) (json.RawMessage, error) {
 		}
 	}
 	return json.Marshal(v)
+}
+
+// restore gives sent, a row of a client of that minor, what this does not know of the stored one.
+func (b Back) restore(stored, sent json.RawMessage, minor int) (json.RawMessage, error) {
+	if minor < 0 || len(b.Since) == 0 && len(b.Values) == 0 {
+		return sent, nil
+	}
+	was, err := loose(stored)
+	if err != nil {
+		return nil, err
+	}
+	is, err := loose(sent)
+	if err != nil {
+		return nil, fmt.Errorf("%w: not a row", errInvalid)
+	}
+	for _, path := range sorted(b.Since) {
+		if b.Since[path] > minor {
+			both(was, is, strings.Split(path, "."), func(old, now map[string]any, field string) { now[field] = old[field] })
+		}
+	}
+	for _, path := range sorted(b.Values) {
+		both(was, is, strings.Split(path, "."), func(old, now map[string]any, field string) {
+			s, _ := old[field].(string)
+			if o, young := b.Values[path][s]; young && o.Since > minor && now[field] == o.As {
+				now[field] = s // it has sent back what stood for it
+			}
+		})
+	}
+	return json.Marshal(is)
+}
+
+func loose(raw json.RawMessage) (v any, err error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	err = dec.Decode(&v)
+	return v, err
+}
+
+// both calls f where path leads in was, if is goes as far.
+func both(was, is any, path []string, f func(old, now map[string]any, field string)) {
+	old, ok := was.(map[string]any)
+	now, ok2 := is.(map[string]any)
+	if !ok || !ok2 || old[path[0]] == nil {
+		return
+	}
+	if len(path) == 1 {
+		f(old, now, path[0])
+		return
+	}
+	both(old[path[0]], now[path[0]], path[1:], f)
 }
 
 // at calls f where path leads.

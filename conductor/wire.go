@@ -45,6 +45,7 @@ type request struct {
 	Ops    []op     `json:",omitempty"`
 	Hints  []string `json:",omitempty"`
 	Speaks spoken   `json:",omitempty"`
+	At     int64    `json:",omitempty"` // of a commit: when its id was made, in milliseconds of the store's clock; 0: not known
 }
 
 // reply answers a request.
@@ -54,6 +55,7 @@ type reply struct {
 	// Missed: nothing was done, since this operation, from 1, has another result than was expected; those up to it are given.
 	Missed int      `json:",omitempty"`
 	Err    *failure `json:",omitempty"` // nothing was done
+	Stale  bool     `json:",omitempty"` // with Err: the id is older than commit records are kept
 	Doubt  string   `json:",omitempty"` // the store failed in the end: whether it was done, a repeat will tell
 }
 
