@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/drover-cloud/drover"
+	"github.com/drover-cloud/drover/internal/alarm"
 )
 
 // Bus sends and serves for one node over a transport. Its methods are for any goroutine.
@@ -20,7 +21,7 @@ type Bus struct {
 	node string
 	inc  int64
 
-	alarms   *alarms
+	alarms   *alarm.Set
 	stamp    stamp
 	clocks   clocks
 	window   window
@@ -73,7 +74,8 @@ func New(t Transport, cfg Config) *Bus {
 		b.cfg.MaxBody = min(b.cfg.MaxBody, l.MaxBytes())
 	}
 	b.ctx, b.cancel = context.WithCancelCause(context.Background())
-	b.alarms = newAlarms(b.env)
+	b.alarms = alarm.New(b.env, "bus/alarms")
+	b.alarms.Apart = func(o alarm.Owner) string { return o.(interface{ name() string }).name() }
 	b.lanes.init(b)
 	b.pool.init(b)
 	b.events.init(b)
@@ -144,7 +146,7 @@ func (b *Bus) Run(ctx context.Context) error {
 	}
 	b.phase = running
 	b.mu.Unlock()
-	b.alarms.hold(true)
+	b.alarms.Hold(true)
 	broken := make(chan error, 1)
 	if r, ok := b.t.(drover.Component); ok {
 		b.spawn("bus/transport", func() { broken <- r.Run(b.ctx) })
@@ -209,7 +211,7 @@ func (b *Bus) stop(ctx context.Context, unwatch func()) error {
 		return notSent("the bus has ended")
 	})
 	b.events.stopAll()
-	b.alarms.hold(false)
+	b.alarms.Hold(false)
 	timer := b.env.Clock.After(stuckAfter)
 	for {
 		b.mu.Lock()

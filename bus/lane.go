@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/drover-cloud/drover/internal/alarm"
 	"github.com/drover-cloud/drover/internal/chance"
 )
 
@@ -42,10 +43,10 @@ func (b *Bus) sent(p parcel, err error) {
 
 // lanes has a lane per destination. They share nothing but this table.
 type lanes struct {
-	b      *Bus
-	mu     sync.RWMutex
-	m      map[Address]*lane
-	alarm  alarm
+	b  *Bus
+	mu sync.RWMutex
+	m  map[Address]*lane
+	alarm.Alarm
 	ended  bool
 	prompt bool // the transport waits for nothing outside of the process: who sends needs no goroutine
 }
@@ -71,7 +72,7 @@ type lane struct {
 
 func (s *lanes) init(b *Bus) {
 	s.b, s.m = b, map[Address]*lane{}
-	s.alarm.owner = s
+	s.Owner = s
 	if t, ok := b.t.(interface{ Prompt() bool }); ok {
 		s.prompt = t.Prompt()
 	}
@@ -123,11 +124,11 @@ func (s *lanes) make(key Address) *lane {
 }
 
 // sweep removes lanes that were idle for 10 minutes, and comes again.
-func (s *lanes) sweep() { s.fire() }
+func (s *lanes) sweep() { s.Fire() }
 
 func (s *lanes) name() string { return "lanes" }
 
-func (s *lanes) fire() {
+func (s *lanes) Fire() {
 	now := s.b.env.Clock.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +145,7 @@ func (s *lanes) fire() {
 		}
 		l.mu.Unlock()
 	}
-	s.b.alarms.set(&s.alarm, now.Add(time.Minute))
+	s.b.alarms.Set(&s.Alarm, now.Add(time.Minute))
 }
 
 // all are the lanes in order of their names.
@@ -163,7 +164,7 @@ func (s *lanes) all() []*lane {
 func (s *lanes) stop() {
 	s.mu.Lock()
 	s.ended = true
-	s.b.alarms.unset(&s.alarm)
+	s.b.alarms.Unset(&s.Alarm)
 	s.mu.Unlock()
 	for _, l := range s.all() {
 		l.fail(notSent("the bus has ended"))
@@ -266,7 +267,7 @@ func (l *lane) way() *sending {
 		return way
 	}
 	way := &sending{b: l.b}
-	way.owner = way
+	way.Owner = way
 	return way
 }
 
@@ -323,8 +324,8 @@ func (l *lane) transmit(way *sending, m *Message, deadline, now time.Time) error
 	ctx := l.b.ctx
 	if way != nil {
 		ctx = way.begin(deadline)
-		l.b.alarms.set(&way.alarm, deadline)
-		defer l.b.alarms.unset(&way.alarm)
+		l.b.alarms.Set(&way.Alarm, deadline)
+		defer l.b.alarms.Unset(&way.Alarm)
 	}
 	err := l.b.t.Send(ctx, m)
 	if err == nil {

@@ -2,6 +2,8 @@ package bus
 
 import (
 	"sync"
+
+	"github.com/drover-cloud/drover/internal/alarm"
 )
 
 const maxHeld = 1000
@@ -43,7 +45,7 @@ func (b *Bus) settle(r *request, v View) error {
 
 // holding keeps messages for keys gained from members that are still up, for Config.Handover after a change of view.
 type holding struct {
-	alarm
+	alarm.Alarm
 	mu   sync.Mutex
 	b    *Bus
 	old  View
@@ -58,12 +60,12 @@ func (h *holding) changed(b *Bus, old, v View) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.b, h.owner = b, h
+	h.b, h.Owner = b, h
 	if !h.on {
 		h.old = old
 	}
 	h.on = true
-	b.alarms.set(&h.alarm, b.env.Clock.Now().Add(b.cfg.Handover))
+	b.alarms.Set(&h.Alarm, b.env.Clock.Now().Add(b.cfg.Handover))
 }
 
 func (h *holding) keep(b *Bus, r *request) (bool, error) {
@@ -86,7 +88,7 @@ func (h *holding) keep(b *Bus, r *request) (bool, error) {
 func (h *holding) name() string { return "handover" }
 
 // fire ends the handover.
-func (h *holding) fire() {
+func (h *holding) Fire() {
 	h.mu.Lock()
 	held := h.held
 	h.held, h.on = nil, false

@@ -83,7 +83,7 @@ func (b *Bus) admit(m *Message) error {
 	}
 	now := b.env.Clock.Now()
 	r := &request{b: b, m: m, arrived: now}
-	r.owner = r
+	r.Owner = r
 	if b.lanes.prompt { // the sender still reads what it has sent
 		r.own = *m
 		r.m = &r.own

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/codes"
+
+	"github.com/drover-cloud/drover/internal/alarm"
 )
 
 const acceptAfter = time.Second
@@ -17,7 +19,7 @@ const acceptAfter = time.Second
 // request is a call or cast on the receiver's side, and the context of its handler. What of a context costs is made when somebody
 // looks.
 type request struct {
-	alarm
+	alarm.Alarm
 	b        *Bus
 	m        *Message
 	own      Message // that m is, of a sender in this process
@@ -126,14 +128,14 @@ func (r *request) next() {
 		}
 	}
 	if !r.ended && !at.IsZero() {
-		r.b.alarms.set(&r.alarm, at)
+		r.b.alarms.Set(&r.Alarm, at)
 	}
 }
 
 func (r *request) name() string { return "run/" + r.m.ID }
 
 // fire is the deadline, or the time to tell the caller that its call runs.
-func (r *request) fire() {
+func (r *request) Fire() {
 	r.mu.Lock()
 	now := r.b.env.Clock.Now()
 	over := !r.deadline.IsZero() && !now.Before(r.deadline)
@@ -165,7 +167,7 @@ func (r *request) silence() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.mute = true
-	r.b.alarms.unset(&r.alarm)
+	r.b.alarms.Unset(&r.Alarm)
 	r.next()
 }
 
@@ -174,7 +176,7 @@ func (r *request) end() {
 	r.mu.Lock()
 	r.ended = true
 	r.mu.Unlock()
-	r.b.alarms.unset(&r.alarm)
+	r.b.alarms.Unset(&r.Alarm)
 	r.cancel(context.Canceled)
 }
 

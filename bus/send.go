@@ -254,7 +254,7 @@ func (b *Bus) once(ctx context.Context, m *Message, deadline time.Time) ([]byte,
 
 func (b *Bus) await(ctx context.Context, w *waiter) ([]byte, error) {
 	m := w.m
-	w.owner, w.c = w, b.results.take()
+	w.Owner, w.c = w, b.results.take()
 	if !b.waiters.add(w) {
 		return nil, invalid("message %s is under way already", m.ID)
 	}

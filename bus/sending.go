@@ -4,11 +4,13 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/drover-cloud/drover/internal/alarm"
 )
 
 // sending is one goroutine's way to end a send at its deadline.
 type sending struct {
-	alarm
+	alarm.Alarm
 	b        *Bus
 	mu       sync.Mutex
 	ctx      context.Context
@@ -19,7 +21,7 @@ type sending struct {
 func (s *sending) name() string { return "way" }
 
 // fire ends the send under way if its deadline has come.
-func (s *sending) fire() {
+func (s *sending) Fire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.b.env.Clock.Now().Before(s.deadline) {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/drover-cloud/drover/internal/alarm"
 )
 
 // result of a verb.
@@ -15,7 +17,7 @@ type result struct {
 
 // waiter is a call, cast or publication under way. Exactly one finisher takes it out of its shard, and so owns the result.
 type waiter struct {
-	alarm
+	alarm.Alarm
 	b        *Bus
 	m        *Message
 	deadline time.Time
@@ -73,7 +75,7 @@ func (s *waiters) add(w *waiter) bool {
 		return false
 	}
 	sh.m[w.m.ID] = w
-	w.b.alarms.set(&w.alarm, w.deadline)
+	w.b.alarms.Set(&w.Alarm, w.deadline)
 	return true
 }
 
@@ -91,7 +93,7 @@ func (w *waiter) finishLocked(sh *shard, r result) bool {
 	}
 	w.done = true
 	delete(sh.m, w.m.ID)
-	w.b.alarms.unset(&w.alarm)
+	w.b.alarms.Unset(&w.Alarm)
 	w.c <- r
 	return true
 }
@@ -99,7 +101,7 @@ func (w *waiter) finishLocked(sh *shard, r result) bool {
 func (w *waiter) name() string { return w.m.ID }
 
 // fire is the deadline, or the silence of who was to report.
-func (w *waiter) fire() {
+func (w *waiter) Fire() {
 	sh := w.b.waiters.of(w.m.ID)
 	sh.Lock()
 	defer sh.Unlock()
@@ -123,7 +125,7 @@ func (w *waiter) again() {
 	if !w.silent.IsZero() && w.silent.Before(at) {
 		at = w.silent
 	}
-	w.b.alarms.set(&w.alarm, at)
+	w.b.alarms.Set(&w.Alarm, at)
 }
 
 // hand marks w as being handed to the transport; false if it has ended.

@@ -9,17 +9,24 @@ import (
 	"github.com/drover-cloud/drover"
 )
 
+// Owner is called when its alarm's time has come; Fire does not block.
+type Owner interface{ Fire() }
+
 // Alarm is a deadline in a Set.
 type Alarm struct {
-	Owner interface{ Fire() }
+	Owner Owner
 
 	at    time.Time
 	seq   uint64
 	index int // in the heap, from 1; 0: not set
 }
 
-// Set calls the owners' Fire when their alarms' time has come, in order of time and then of setting; Fire does not block.
+// Set calls the owners' Fire when their alarms' time has come, in order of time and then of setting. It may come when the alarm was just
+// unset or set to another time.
 type Set struct {
+	// Apart, if set, has several owners whose time has come fire on goroutines of their own, with the names that it gives.
+	Apart func(Owner) string
+
 	env  drover.Env
 	name string
 
@@ -101,13 +108,23 @@ func (s *Set) poke() {
 const dozes = time.Duration(1 << 62) // with nothing set
 
 func (s *Set) run() {
+	var due []*Alarm
 	for {
 		s.mu.Lock()
 		now := s.env.Clock.Now()
-		if len(s.heap) > 0 && !s.heap[0].at.After(now) {
-			a := heap.Pop(&s.heap).(*Alarm)
+		for len(s.heap) > 0 && !s.heap[0].at.After(now) && (s.Apart != nil || len(due) == 0) {
+			due = append(due, heap.Pop(&s.heap).(*Alarm))
+		}
+		if len(due) > 0 {
 			s.mu.Unlock()
-			a.Owner.Fire()
+			for _, a := range due {
+				if len(due) == 1 {
+					a.Owner.Fire()
+				} else {
+					s.env.Go(s.name+"/"+s.Apart(a.Owner), a.Owner.Fire)
+				}
+			}
+			due = due[:0]
 			continue
 		}
 		if len(s.heap) == 0 && !s.keep {
