@@ -128,6 +128,17 @@ func (g *gate) forget(l *line) {
 	}
 }
 
+// load adds what runs, by host, and says how many wait.
+func (g *gate) load(running map[string]int64) (waiting int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for host, l := range g.lines { // in any order
+		running[host] += int64(l.running)
+		waiting += int64(len(l.waiting))
+	}
+	return waiting
+}
+
 // drained is closed when nothing runs or waits.
 func (g *gate) drained() <-chan struct{} {
 	g.mu.Lock()

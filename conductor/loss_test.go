@@ -182,87 +182,7 @@ func (d *dying) Purge(ctx context.Context, tx store.Tx, age time.Duration, most 
 	return d.net.db.Commits().Purge(ctx, tx, age, most)
 }
 
-func TestLoad(t *testing.T) {
-	bubble(t, "conductor-21 all workers stuck", func(n *net) {
-		stuck := make(chan struct{})
-		n.Cleanup(func() { close(stuck) })
-		n.server("s1", func(c *conductor.ServerConfig) {
-			all(c)
-			c.Workers = 16
-			c.Tx, c.Stores = &blocking{net: n, until: stuck}, n.db
-		})
-		var ready []*client
-		for i := range 20 {
-			ready = append(ready, n.client(fmt.Sprint("h", i), nil))
-		}
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		for _, c := range ready {
-			for range 2 {
-				wg.Go(func() {
-					_ = c.InTx(context.Background(), func(ctx context.Context, tx store.Tx) error {
-						_, err := c.Jobs().List(ctx, tx, job.Find{IDs: []string{"a"}})
-						return err
-					})
-				})
-			}
-		}
-		time.Sleep(time.Second)
-		for _, c := range ready {
-			began := time.Now()
-			if _, err := c.Members().Members(context.Background(), "g"); err != nil || time.Since(began) > time.Second {
-				n.Errorf("membership: %v after %v", err, time.Since(began))
-			}
-		}
-	})
-	bubble(t, "conductor-20 a store that blocks for ever", func(n *net) {
-		stuck := make(chan struct{})
-		n.Cleanup(func() { close(stuck) })
-		n.server("s1", func(c *conductor.ServerConfig) {
-			all(c)
-			c.Tx, c.Stores = &blocking{net: n, until: stuck}, n.db
-		})
-		c := n.client("h1", nil)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		began := time.Now()
-		err := c.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-			_, _, err := c.Tracker().LoadHost(ctx, tx, "h1")
-			return err
-		})
-		if err == nil || time.Since(began) > time.Second {
-			n.Errorf("%v after %v", err, time.Since(began))
-		}
-	})
-	bubble(t, "conductor-19 one host floods", func(n *net) {
-		slow := &slowly{net: n, by: 10 * time.Millisecond}
-		n.server("s1", func(c *conductor.ServerConfig) { all(c); c.Tx, c.Stores = slow, n.db })
-		flood, calm := n.client("flood", func(c *conductor.Config) { c.Timeout = 500 * time.Millisecond }), n.client("calm", nil)
-		read := func(c *client) error {
-			return c.InTx(context.Background(), func(ctx context.Context, tx store.Tx) error {
-				_, err := c.Jobs().List(ctx, tx, job.Find{IDs: []string{"a"}})
-				return err
-			})
-		}
-		busy := make(chan error, 200)
-		for range 200 {
-			go func() { busy <- read(flood) }()
-		}
-		time.Sleep(time.Millisecond)
-		began := time.Now()
-		if err := read(calm); err != nil || time.Since(began) > 12*time.Millisecond {
-			n.Errorf("the other host: %v after %v", err, time.Since(began))
-		}
-		refused := 0
-		for range 200 {
-			if err := <-busy; errors.Is(err, bus.ErrBusy) {
-				refused++
-			}
-		}
-		if refused == 0 {
-			n.Error("nothing of the flood was refused")
-		}
-	})
+func TestDrain(t *testing.T) {
 	bubble(t, "conductor-29 drain under load", func(n *net) {
 		slow := &slowly{net: n, by: 50 * time.Millisecond}
 		s1 := n.server("s1", func(c *conductor.ServerConfig) { all(c); c.Tx, c.Commits, c.Stores = slow, n.db.Commits(), n.db })
@@ -293,22 +213,6 @@ func TestLoad(t *testing.T) {
 			}
 		}
 	})
-}
-
-// blocking never gets on.
-type blocking struct {
-	*net
-	until chan struct{}
-}
-
-func (b *blocking) Commits() conductor.Store { return b.net.db.Commits() }
-
-func (b *blocking) InTx(ctx context.Context, _ func(ctx context.Context, tx store.Tx) error) error {
-	select {
-	case <-ctx.Done():
-	case <-b.until:
-	}
-	return context.Cause(ctx)
 }
 
 // slowly takes its time for each transaction.

@@ -52,6 +52,31 @@ func (m *meters) init(env drover.Env) error {
 	return nil
 }
 
+// watch tells of the calls under way, by host, and of those that wait.
+func (m *meters) watch(gates ...*gate) error {
+	meter := m.env.Meter.Meter(scope)
+	inflight, err1 := meter.Int64ObservableGauge("drover.conductor.inflight")
+	queue, err2 := meter.Int64ObservableGauge("drover.conductor.queue")
+	err := errors.Join(err1, err2)
+	if err == nil {
+		_, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+			running, waiting := map[string]int64{}, int64(0)
+			for _, g := range gates {
+				waiting += g.load(running)
+			}
+			for _, host := range sorted(running) {
+				o.ObserveInt64(inflight, running[host], metric.WithAttributes(attribute.String("host", host)))
+			}
+			o.ObserveInt64(queue, waiting)
+			return nil
+		}, inflight, queue)
+	}
+	if err != nil {
+		return fmt.Errorf("conductor: meters: %w", err)
+	}
+	return nil
+}
+
 // call measures a call from now to the call of done.
 func (m *meters) call(ctx context.Context, space, method string) (done func(err error)) {
 	began := m.env.Clock.Now()

@@ -120,7 +120,10 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		s.tables[name], s.serves[name] = tables[name], version
 	}
 	s.hints.s = s
-	return s, s.meters.init(cfg.Env)
+	if err := s.meters.init(cfg.Env); err != nil {
+		return nil, err
+	}
+	return s, s.meters.watch(s.lane, s.live)
 }
 
 // RegisterStore serves a Store of the host's own by the same rules; before Run. ver is its version, "major.minor".

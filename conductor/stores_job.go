@@ -16,6 +16,12 @@ type none = struct{}
 // jobMethods are job.Store's, and job.Finisher's.
 var jobMethods = tableOf("job",
 	on("list", R, func(ctx context.Context, s job.Store, tx store.Tx, f job.Find) (job.Found, error) {
+		if len(f.IDs) > maxPage {
+			return job.Found{}, fmt.Errorf("%w: a list of %d jobs, at most %d", errInvalid, len(f.IDs), maxPage)
+		}
+		if f.Limit <= 0 || f.Limit > maxPage {
+			f.Limit = maxPage
+		}
 		return s.List(ctx, tx, f)
 	},
 		rows(func(f job.Find) []string { return jobRows(f.IDs, self) }), stamp(jobsSeen), allow(mayList), check(mayRead)),

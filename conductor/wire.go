@@ -19,7 +19,7 @@ const (
 	maxOps    = 200
 	maxCommit = 512 << 10
 	maxResult = 64 << 10 // of one operation, in a commit record
-	maxPage   = 500
+	maxPage   = 500      // rows of a list
 )
 
 // op is an operation on the wire.
