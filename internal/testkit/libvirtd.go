@@ -176,7 +176,8 @@ func (d *Libvirtd) Restart() error {
 	}
 }
 
-// answers opens qemu:///session in libvirt's protocol: which methods of authentication, then CONNECT_OPEN.
+// answers opens qemu:///session in libvirt's protocol: which methods of authentication, CONNECT_OPEN, and CONNECT_GET_CAPABILITIES, for
+// which the daemon runs a QEMU that it does not know.
 func (d *Libvirtd) answers(deadline time.Time) error {
 	c, err := net.DialTimeout("unix", d.Socket, time.Until(deadline))
 	if err != nil {
@@ -188,9 +189,9 @@ func (d *Libvirtd) answers(deadline time.Time) error {
 	}
 	const uri = "qemu:///session" // padded to 16 bytes; flags 0 follow
 	open := append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(nil, 1), uint32(len(uri))), uri+"\x00\x00\x00\x00\x00"...)
-	for serial, body := range [][]byte{nil, open} {
+	for serial, body := range [][]byte{nil, open, nil} {
 		var b []byte
-		for _, w := range []uint32{uint32(28 + len(body)), 0x20008086, 1, []uint32{66, 1}[serial], 0, uint32(serial + 1), 0} {
+		for _, w := range []uint32{uint32(28 + len(body)), 0x20008086, 1, []uint32{66, 1, 7}[serial], 0, uint32(serial + 1), 0} {
 			b = binary.BigEndian.AppendUint32(b, w)
 		}
 		if _, err := c.Write(append(b, body...)); err != nil {
