@@ -35,6 +35,7 @@ type cursor struct {
 	heads     int
 	probeAt   time.Time
 	probeCost time.Duration
+	probes    int
 	slackAt   time.Time
 	slackCost time.Duration
 	used      time.Time
@@ -45,6 +46,7 @@ const (
 	slack     = 2 * time.Second // covers transactions that were open at the last claim
 	cheapHead = 2 * time.Millisecond
 	forgotten = 10 * time.Minute
+	planned   = 4 // looks of a kind whose cost does not count: they are planned
 )
 
 // how a claim looks.
@@ -123,7 +125,9 @@ func (s *Store) probed(session int64, queues []string, took time.Duration) {
 	defer s.mu.Unlock()
 	for _, q := range queues {
 		if c := s.cursors[cursorKey{session, q}]; c != nil {
-			c.probeCost = took
+			if c.probes++; c.probes > planned {
+				c.probeCost = took
+			}
 		}
 	}
 }
@@ -134,7 +138,7 @@ func (s *Store) seen(c *cursor, mode lookMode, took time.Duration, full bool, me
 	defer s.mu.Unlock()
 	switch mode {
 	case lookHead:
-		if c.heads++; c.heads > 4 { // the first ones are planned
+		if c.heads++; c.heads > planned {
 			c.headCost = took
 		}
 	case lookSlack:
