@@ -96,10 +96,10 @@ WHERE d.datname = current_database() AND query NOT LIKE '%pg_stat_statements%'`)
 	}
 }
 
-// claimRate compares how fast jobs are done with nothing and with much else stored: the best of up to eight tries each, in turn.
+// claimRate compares how fast jobs are done with nothing and with much else stored: the median of 5 to 15 tries each, in turn.
 func claimRate(empty, crowded *world) {
 	const jobs = 2000
-	var best [2]float64
+	var rates [2][]float64
 	a, b := empty.node("empty", noop), crowded.node("crowded", noop)
 	once := func(n *node) float64 {
 		js, err := n.SubmitMany(n.w.Context(), slices.Repeat([]job.Request{{Kind: "noop", RunAt: time.Now().Add(500 * time.Millisecond)}}, jobs))
@@ -126,11 +126,18 @@ func claimRate(empty, crowded *world) {
 	}
 	once(a)
 	once(b)
-	for try := 0; try < 8 && (try < 3 || best[1] < 0.95*best[0]); try++ {
-		best[0], best[1] = max(best[0], once(a)), max(best[1], once(b))
+	var free, full float64
+	for try := 0; try < 15 && (try < 5 || full < 0.95*free); try++ {
+		rates[0], rates[1] = append(rates[0], once(a)), append(rates[1], once(b))
+		free, full = median(rates[0]), median(rates[1])
 	}
-	empty.Logf("%.0f jobs/s on an empty store, %.0f/s (%.0f %%) on a full one", best[0], best[1], 100*best[1]/best[0])
-	if best[1] < 0.95*best[0] {
-		empty.Errorf("%.1f %% of the rate of an empty store, want 95", 100*best[1]/best[0])
+	empty.Logf("%.0f jobs/s on an empty store, %.0f/s (%.0f %%) on a full one", free, full, 100*full/free)
+	if full < 0.95*free {
+		empty.Errorf("%.1f %% of the rate of an empty store, want 95", 100*full/free)
 	}
+}
+
+func median(of []float64) float64 {
+	of = slices.Sorted(slices.Values(of))
+	return of[len(of)/2]
 }
