@@ -60,7 +60,7 @@ func TestQueueStore(t *testing.T) {
 			}
 		}
 		c.t.Logf("round with an empty store %v, beside %d lines %v", best[0], keys, best[1])
-		if best[1] > best[0]*3/2 {
+		if best[1] > best[0]*3/2+5*time.Microsecond { // what the caches miss; a look at every line takes ten times as long
 			c.t.Errorf("a round costs %v beside full lines, %v without", best[1], best[0])
 		}
 	})

@@ -47,6 +47,8 @@ func (m meter) Int64Counter(string, ...metric.Int64CounterOption) (metric.Int64C
 
 func (c counter) Add(_ context.Context, n int64, opts ...metric.AddOption) {
 	set := metric.NewAddConfig(opts).Attributes()
+	c.to.mu.Lock()
+	defer c.to.mu.Unlock()
 	c.to.counts = append(c.to.counts, fmt.Sprint(n, " ", set.Encoded(attribute.DefaultEncoder())))
 }
 
@@ -79,6 +81,8 @@ func rig(t *testing.T, name string, f func(t *testing.T, w *watchlock.Watch, s *
 
 func (s *seen) want(t *testing.T, lines ...string) {
 	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !slices.Equal(s.lines, lines) {
 		t.Errorf("reports %q, want %q", s.lines, lines)
 	}
