@@ -35,7 +35,7 @@ func moves(t *testing.T, open func(t testing.TB) testkit.Stores) {
 func moveRace(r *rig) {
 	r.insert(keyedRows(vm, 1, 10)...)
 	for n := 1; n < 10; n++ {
-		run := r.start(n)[0]
+		run := r.startSoon(n)
 		var wg sync.WaitGroup
 		var finished, cancelled atomic.Int32
 		for range 3 {

@@ -131,6 +131,21 @@ func (r *rig) start(want ...int) []job.Row {
 	return rows
 }
 
+// startSoon claims until want comes: a turn that came free while another transaction had locked who stands first is handed on by one of
+// the next rounds.
+func (r *rig) startSoon(want int) job.Row {
+	r.t.Helper()
+	for until := time.Now().Add(patience); ; {
+		rows := r.claim(r.all(100)).Rows
+		if len(rows) == 1 && numbers(rows)[0] == want {
+			return rows[0]
+		}
+		if len(rows) > 0 || time.Now().After(until) {
+			r.t.Fatalf("claimed %v, want %d", numbers(rows), want)
+		}
+	}
+}
+
 func (r *rig) move(ms ...job.Move) []bool {
 	r.t.Helper()
 	done, err := r.tryMove(ms...)
